@@ -1,0 +1,67 @@
+"""What a fitting algorithm is: a frozen value that asks for statistics and turns them into its next state."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gmmdask.estep import EStep
+from gmmdask.execution import Slice
+from gmmdask.frame import Prior
+from gmmdask.mixture import Mixture
+from gmmdask.outcome import Outcome
+from gmmdask.stats import Stats
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where a run stands: its mixture in frame coordinates, laps over the data, outcome (None while it goes on).
+
+    Algorithms extend it with what they carry themselves; a checkpoint holds a state and nothing else of a run.
+    """
+
+    mixture: Mixture
+    laps: int = 0
+    outcome: Outcome | None = None
+
+    registry: ClassVar[dict[str, type["State"]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        State.registry[cls.__name__] = cls
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """An E-step on some slices of the data, None for all of it."""
+
+    work: EStep
+    slices: tuple[Slice, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Note:
+    """What an algorithm wants reported of a step: the lower bound of the mixture evaluated, nats per row."""
+
+    lower_bound: float
+    gain: float | None
+
+
+class Algorithm(ABC):
+    """A frozen value with three verbs. It never touches data, and never loops."""
+
+    @abstractmethod
+    def start(self, mixture: Mixture) -> State:
+        """The state before the first pass, from a mixture in frame coordinates."""
+
+    @abstractmethod
+    def ask(self, state: State) -> Request:
+        """What the next step needs."""
+
+    @abstractmethod
+    def tell(self, state: State, stats: Stats, prior: Prior) -> tuple[State, Note]:
+        """The next state, from the statistics that were asked for.
+
+        Raises
+        ------
+        IllDefinedCovariance
+            If a covariance is not positive definite any more.
+        """

@@ -1,0 +1,99 @@
+"""Batch expectation maximisation (Dempster, Laird and Rubin 1977): one pass, one M-step."""
+
+from dataclasses import dataclass, replace
+
+from gmmdask.algorithms._base import Algorithm, Note, Request, State
+from gmmdask.estep import EStep, kernel_for
+from gmmdask.frame import Prior
+from gmmdask.mixture import Mixture
+from gmmdask.mstep import m_step
+from gmmdask.outcome import Outcome, Reason
+from gmmdask.stats import Stats
+
+NOISE = 1e-12  # changes of a lower bound below this part of it are rounding
+STOPS = ("gain", "predicted")
+
+
+@dataclass(frozen=True, eq=False)
+class BatchState(State):
+    """`bounds` are the last three lower bounds, oldest first, in nats per row of the frame."""
+
+    bounds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch(Algorithm):
+    """EM on all rows.
+
+    Parameters
+    ----------
+    tol : float
+        Nats per row. 0 always runs `max_iter` laps.
+    max_iter : int
+        Laps over the data.
+    stop : {"gain", "predicted"}
+        "gain" ends when the lower bound moved by less than `tol` (scikit-learn's rule); "predicted" when both the
+        last gain and the gain that Aitken extrapolation expects of all further passes are below it.
+    kernel : {"auto", "products", "centred"}
+        Which kernel evaluates the mixture; "auto" takes the fastest that is accurate enough.
+
+    Raises
+    ------
+    ValueError
+        If `stop` is not one of these.
+    """
+
+    tol: float = 1e-3
+    max_iter: int = 100
+    stop: str = "gain"
+    kernel: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.stop not in STOPS:
+            raise ValueError(f"stop={self.stop!r}: expected one of {', '.join(STOPS)}.")
+
+    def start(self, mixture: Mixture) -> BatchState:
+        return BatchState(mixture)
+
+    def ask(self, state: State) -> Request:
+        kernel = kernel_for(state.mixture) if self.kernel == "auto" else self.kernel
+        return Request(EStep(state.mixture, kernel))
+
+    def tell(self, state: State, stats: Stats, prior: Prior) -> tuple[BatchState, Note]:
+        assert isinstance(state, BatchState)
+        bound = stats.log_likelihood / stats.weight
+        bounds = (*state.bounds, bound)[-3:]
+        mixture = m_step(stats, prior)
+        mixture.root  # noqa: B018 - an ill-defined covariance is told now, with the pass that made it
+        following = replace(state, mixture=mixture, laps=state.laps + 1, bounds=bounds)
+        gain = bound - bounds[-2] if len(bounds) > 1 else None
+        return replace(following, outcome=self._outcome(following)), Note(bound, gain)
+
+    def _outcome(self, state: BatchState) -> Outcome | None:
+        predicted = predicted_gain(state.bounds)
+        if self._stops(state.bounds, predicted):
+            words = f"converged after {state.laps} passes: the last one gained less than tol={self.tol:g} nats per row."
+            return Outcome(Reason.CONVERGED, words, predicted)
+        if state.laps < self.max_iter:
+            return None
+        left = "" if predicted is None else f"; about {predicted:.2g} nats per row are left to gain"
+        words = f"stopped after max_iter={self.max_iter} passes{left}. Raise max_iter or tol, or try other starts."
+        return Outcome(Reason.MAX_ITER, words, predicted)
+
+    def _stops(self, bounds: tuple[float, ...], predicted: float | None) -> bool:
+        if self.tol <= 0 or len(bounds) < 2:
+            return False
+        change = abs(bounds[-1] - bounds[-2])
+        if change <= NOISE * abs(bounds[-1]):
+            return True
+        if self.stop == "gain":
+            return change < self.tol
+        return change < self.tol and predicted is not None and predicted < self.tol
+
+
+def predicted_gain(bounds: tuple[float, ...]) -> float | None:
+    """What all further passes together should gain, by Aitken's extrapolation of the last three lower bounds."""
+    if len(bounds) < 3 or bounds[-2] == bounds[-3]:
+        return None
+    ratio = (bounds[-1] - bounds[-2]) / (bounds[-2] - bounds[-3])
+    return abs(bounds[-1] - bounds[-2]) * ratio / (1 - ratio) if 0 <= ratio < 1 else None

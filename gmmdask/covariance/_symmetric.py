@@ -1,0 +1,64 @@
+"""Symmetric matrices kept as their d(d+1)/2 upper entries, row by row: what `full` and `tied` share."""
+
+import numpy as np
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
+
+from gmmdask.covariance._base import Array, IllDefinedCovariance, spread_scales
+
+
+def products(x: Array, out: Array) -> None:
+    """The products x_i x_j, i <= j, of rows x (d, b), into out (d(d+1)/2, b)."""
+    d = len(x)
+    at = 0
+    for i in range(d):
+        np.multiply(x[i:], x[i], out=out[at : at + d - i])
+        at += d - i
+
+
+def pack(matrices: Array) -> Array:
+    """(..., d, d) -> (..., p)."""
+    rows, columns = np.triu_indices(matrices.shape[-1])
+    return np.ascontiguousarray(matrices[..., rows, columns])
+
+
+def unpack(packed: Array, d: int) -> Array:
+    """(..., p) -> (..., d, d)."""
+    rows, columns = np.triu_indices(d)
+    matrices = np.empty((*packed.shape[:-1], d, d))
+    matrices[..., rows, columns] = packed
+    matrices[..., columns, rows] = packed
+    return matrices
+
+
+def inverse_cholesky(matrix: Array, component: int | None) -> Array:
+    """L⁻¹ (lower) of a (d, d) matrix L Lᵀ."""
+    try:
+        lower = cholesky(matrix, lower=True, check_finite=False)
+    except LinAlgError:
+        raise IllDefinedCovariance(component) from None
+    inverse: Array = solve_triangular(lower, np.eye(len(matrix)), lower=True, check_finite=False)
+    if not np.all(np.isfinite(inverse)):
+        raise IllDefinedCovariance(component)
+    return inverse
+
+
+def quadratic_coefficients(precision: Array) -> Array:
+    """-½ P as coefficients (p,) of the products x_i x_j, i <= j: off-diagonal entries count twice."""
+    return pack(-precision + np.diag(0.5 * np.diag(precision)))
+
+
+def whitening(covariance: Array) -> tuple[Array, Array]:
+    """A with A C Aᵀ = I, and A⁻¹, by the eigenvectors of the correlation matrix.
+
+    Correlations rather than covariances, so that features in units a millionfold apart lose no digits. Directions
+    whose eigenvalue is rounding keep scale one.
+    """
+    scales = spread_scales(np.diag(covariance))
+    values, vectors = np.linalg.eigh(covariance / np.outer(scales, scales))
+    widths = np.where(values > len(values) * 1e-14 * max(values[-1], 0.0), np.sqrt(np.maximum(values, 0)), 1.0)
+    return (vectors / widths).T / scales, (vectors * widths) * scales[:, None]
+
+
+def cancellation(precision: Array, variances: Array, mean: Array) -> float:
+    a = np.abs(mean) + 3 * np.sqrt(variances)
+    return float(a @ np.abs(precision) @ a)

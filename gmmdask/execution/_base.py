@@ -1,0 +1,44 @@
+"""What an executor has to offer: it runs a graph of tasks and knows no mathematics."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+
+class ClusterError(RuntimeError):
+    """Trouble with a cluster: nothing is wrong with the data, and another try may succeed."""
+
+
+class Executor(ABC):
+    """Runs one raw Dask graph at a time; entered for the length of a fit.
+
+    Every executor gives the same bits: it decides where and when a task runs, never what is added to what.
+    """
+
+    name: str
+
+    @abstractmethod
+    def get(self, graph: Mapping[Hashable, Any], key: Hashable) -> Any:
+        """The value of `key`; errors of tasks come through as they are."""
+
+    @abstractmethod
+    def keep(self, name: str, value: Any) -> Any:
+        """Sends a value that many passes need, once; what comes back stands for it in later graphs."""
+
+    @abstractmethod
+    def limit_tasks(self, most: int) -> None:
+        """Run at most this many tasks of one process at the same time, to bound its memory."""
+
+    @property
+    @abstractmethod
+    def tasks_at_once(self) -> int:
+        """Tasks that may run in the driver's own process at the same time."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Gives back what was taken."""

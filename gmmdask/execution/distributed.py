@@ -1,0 +1,127 @@
+"""A Dask cluster."""
+
+import warnings
+from collections.abc import Hashable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import distributed
+from dask._task_spec import DataNode
+from distributed import Client, LocalCluster
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from gmmdask.execution._base import ClusterError, Executor
+from gmmdask.execution.plan import setting
+from gmmdask.execution.threads import one_thread_for_good
+
+MOST_KEPT_BYTES = 1_000_000_000
+
+
+class OneThread(WorkerPlugin):
+    """Limits BLAS and OpenMP once in every worker process, those that join later included."""
+
+    name = "gmmdask-one-thread"
+
+    def setup(self, worker: Any) -> None:
+        one_thread_for_good()
+
+
+class Cluster(Executor):
+    """Workers of a Dask cluster, through a client.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Synchronous.
+    owned : ExitStack
+        What to close at the end: nothing for a client that the user made.
+    """
+
+    def __init__(self, client: Client, owned: ExitStack | None = None) -> None:
+        if client.asynchronous:
+            raise ClusterError("an asynchronous client cannot drive a fit: use Client(..., asynchronous=False).")
+        self.client, self.owned = client, owned or ExitStack()
+        self.kept: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"cluster {self.client.scheduler.address}"
+
+    @property
+    def tasks_at_once(self) -> int:
+        return 0
+
+    def limit_tasks(self, most: int) -> None:
+        """Workers bound their own memory."""
+
+    def __enter__(self) -> "Cluster":
+        wait = setting("wait-for-workers")
+        try:
+            self.client.wait_for_workers(1, timeout=wait)
+        except TimeoutError as error:
+            self.owned.close()
+            raise ClusterError(
+                f"{self.name} has had no worker for {wait} s. Start workers, or raise gmmdask.wait-for-workers in the "
+                "Dask configuration."
+            ) from error
+        self.client.register_plugin(OneThread())
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.kept.clear()
+        self.owned.close()
+
+    def keep(self, name: str, value: Any) -> Any:
+        """A future of `value`, which lives on the cluster as a data task: it survives the loss of a worker."""
+        if name not in self.kept:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Sending large graph")  # once, and the limit is MOST_KEPT_BYTES
+                self.kept[name] = self.client.get({name: DataNode(name, value)}, [name], sync=False)[0]
+        return self.kept[name]
+
+    def get(self, graph: Mapping[Hashable, Any], key: Hashable) -> Any:
+        try:
+            return self.client.get({**graph}, key, retries=setting("retries"))
+        except distributed.KilledWorker as error:
+            raise ClusterError(
+                f"{error.task} killed {error.last_worker} and others before it: most often workers have too little "
+                "memory for a task. Give them more, or set a smaller memory_limit."
+            ) from error
+        except (distributed.comm.CommClosedError, distributed.client.FutureCancelledError, TimeoutError) as error:
+            raise ClusterError(f"{self.name}: the connection was lost ({type(error).__name__}: {error}).") from error
+
+
+def connect(address: str | None = None, scheduler_file: str | None = None) -> Cluster:
+    """A cluster by the address of its scheduler, or by the file that the scheduler wrote.
+
+    Raises
+    ------
+    ClusterError
+        If it does not answer in `gmmdask.connect-timeout` seconds.
+    """
+    timeout, owned = setting("connect-timeout"), ExitStack()
+    where = address or scheduler_file
+    try:
+        client = Client(address=address, scheduler_file=scheduler_file, timeout=timeout, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ClusterError(
+            f"no Dask scheduler answers at {where} (waited {timeout} s: {type(error).__name__}). Check the address and "
+            "that the scheduler runs."
+        ) from error
+    owned.enter_context(client)
+    return Cluster(client, owned)
+
+
+def local_cluster(workers: int) -> Cluster:
+    """A cluster of this many worker processes, one thread each, on the loopback interface."""
+    owned = ExitStack()
+    try:
+        cluster = LocalCluster(
+            n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
+        )
+        owned.enter_context(cluster)
+        client = owned.enter_context(Client(cluster, set_as_default=False))
+    except BaseException:
+        owned.close()
+        raise
+    return Cluster(client, owned)

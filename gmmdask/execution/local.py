@@ -1,0 +1,54 @@
+"""Threads of this process."""
+
+import os
+from collections.abc import Hashable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import dask
+import dask.threaded
+
+from gmmdask.execution._base import Executor
+
+
+class Threads(Executor):
+    """A pool of threads; with one thread, tasks run one after another in the caller's."""
+
+    def __init__(self, n: int | None = None) -> None:
+        if n is not None and n < 1:
+            raise ValueError(f"threads must be at least 1, got {n}")
+        self.n = n or available_cores()
+        self.pool: ThreadPoolExecutor | None = None
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"{self.n} local thread{'s' if self.n > 1 else ''}"
+
+    @property
+    def tasks_at_once(self) -> int:
+        return self.n
+
+    def limit_tasks(self, most: int) -> None:
+        if most < self.n:
+            self.n = max(1, most)
+            self.__exit__(None, None, None)
+
+    def keep(self, name: str, value: Any) -> Any:
+        return value
+
+    def get(self, graph: Mapping[Hashable, Any], key: Hashable) -> Any:
+        if self.n == 1 or len(graph) <= 3:
+            return dask.get(graph, key)
+        if self.pool is None:
+            self.pool = ThreadPoolExecutor(self.n, thread_name_prefix="gmmdask")
+        return dask.threaded.get(graph, key, pool=self.pool, num_workers=self.n)
+
+    def __exit__(self, *args: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown()
+            self.pool = None
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,123 @@
+"""The driver: ask, pass, tell, emit. The only loop of a fit."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gmmdask.algorithms import Algorithm, Request, State
+from gmmdask.covariance._base import Array
+from gmmdask.estep import EPS, EStep, ESteps
+from gmmdask.execution import Slice
+from gmmdask.frame import Frame, Prior
+from gmmdask.outcome import Callback, KernelChanged, PassDone, RunEnded
+from gmmdask.stats import Stats
+from gmmdask.task import Data
+
+
+class ChangedData(ValueError):
+    """Statistics of a full pass contradict the pilot: the data changed under the fit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One fit under way: a named algorithm, its state, the frame it lives in and its prior."""
+
+    name: str
+    algorithm: Algorithm
+    state: State
+    frame: Frame
+    prior: Prior
+
+    @property
+    def going(self) -> bool:
+        return self.state.outcome is None
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What every full pass must find again (promise P10): total weight, mean (d,) and covariance (d, d) of the data."""
+
+    weight: float
+    mean: Array
+    covariance: Array
+
+
+def advance(
+    runs: tuple[Run, ...],
+    data: Data,
+    emit: Callback,
+    expected: Expected | None = None,
+    save: Callable[[tuple[Run, ...]], None] = lambda runs: None,
+) -> tuple[Run, ...]:
+    """Runs every run to its end, in lock-step: those that ask for the same slices share one read of the data.
+
+    Parameters
+    ----------
+    emit : receives the events.
+    expected : what a full pass must add up to; None does not check.
+    save : called after every step with all runs.
+
+    Raises
+    ------
+    ChangedData
+        If a full pass contradicts `expected`.
+    """
+    kernels: dict[str, str] = {}
+    while any(run.going for run in runs):
+        following = {run.name: run for run in runs}
+        requests = [(run, run.algorithm.ask(run.state)) for run in runs if run.going]
+        for run, request in requests:
+            announce_kernel(run, request.work, kernels, emit)
+        for slices, group in sharing(requests):
+            began = time.perf_counter()
+            steps = tuple((run.frame, request.work) for run, request in group)
+            sums = data.sums(ESteps(steps, data.plan.block_rows), slices)
+            seconds = time.perf_counter() - began
+            for (run, _), stats in zip(group, sums.items, strict=True):
+                if expected is not None and slices is None:
+                    check(run, stats, expected, data.source.name)
+                state, note = run.algorithm.tell(run.state, stats, run.prior)
+                following[run.name] = replace(run, state=state)
+                bound = note.lower_bound + run.frame.log_det
+                read = int(stats.weight) * data.source.d * data.source.dtype.itemsize
+                emit(PassDone(run.name, state.laps, bound, note.gain, seconds, int(stats.weight), read))
+                if state.outcome is not None:
+                    emit(RunEnded(run.name, state.outcome))
+        runs = tuple(following[run.name] for run in runs)
+        save(runs)
+    return runs
+
+
+def sharing(
+    requests: Iterable[tuple[Run, Request]],
+) -> list[tuple[tuple[Slice, ...] | None, list[tuple[Run, Request]]]]:
+    """Requests grouped by the slices that they ask for, in order of first appearance."""
+    groups: dict[tuple[Slice, ...] | None, list[tuple[Run, Request]]] = {}
+    for run, request in requests:
+        groups.setdefault(request.slices, []).append((run, request))
+    return list(groups.items())
+
+
+def announce_kernel(run: Run, work: EStep, kernels: dict[str, str], emit: Callback) -> None:
+    """Tells when a run goes over to another kernel than the fast one it is expected to use."""
+    if work.kernel != kernels.get(run.name, "products"):
+        emit(KernelChanged(run.name, work.kernel, EPS * work.mixture.cancellation))
+    kernels[run.name] = work.kernel
+
+
+def check(run: Run, stats: Stats, expected: Expected, name: str) -> None:
+    """Σ N = W, Σ S1 and Σ S2 of a full pass against the pilot's, in the frame."""
+    total, frame, family = stats.about(np.zeros_like(stats.origin)), run.frame, stats.layout.family
+    mean = frame.points_in(expected.mean[None])[0]
+    second = frame.covariance_in(expected.covariance) + np.outer(mean, mean)
+    found = np.concatenate([[total.mass.sum()], total.first.sum(axis=0), total.second.sum(axis=0)]) / expected.weight
+    wanted = np.concatenate([[1.0], mean, family.pack(second)])
+    tolerance = 1e-6 * max(1.0, float(np.max(np.diag(second))))
+    if total.weight != expected.weight or not np.all(np.abs(found - wanted) <= tolerance):
+        raise ChangedData(
+            f"{name}: a pass over all rows does not add up to what the first pass found (weight {total.weight:g} against "
+            f"{expected.weight:g}, moments off by {np.nanmax(np.abs(found - wanted)):.2g} per row): the data changed "
+            "under the fit. Fit a copy or a snapshot that nobody writes to."
+        )

@@ -1,0 +1,93 @@
+"""A Gaussian mixture as a frozen value."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gmmdask.covariance import FAMILIES, Family
+from gmmdask.covariance._base import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """p(x) = Σ_k weights_k N(x | means_k, covariances_k) with K components in d dimensions.
+
+    Parameters
+    ----------
+    covariance_type : {"full", "tied", "diag", "spherical"}
+    weights : (K,), positive, summing to one.
+    means : (K, d)
+    covariances : (K, d, d), (d, d), (K, d) or (K,), as the covariance type says.
+
+    Raises
+    ------
+    IllDefinedCovariance
+        By whatever needs a density, if a covariance is not positive definite.
+    """
+
+    covariance_type: str
+    weights: Array
+    means: Array
+    covariances: Array
+
+    @cached_property
+    def family(self) -> Family:
+        return FAMILIES[self.covariance_type]
+
+    @property
+    def n_components(self) -> int:
+        return self.means.shape[0]
+
+    @property
+    def d(self) -> int:
+        return self.means.shape[1]
+
+    @cached_property
+    def root(self) -> Array:
+        """Inverse square roots of the covariances, in the family's shape."""
+        return self.family.root(self.covariances, self.d)
+
+    @cached_property
+    def log_scale(self) -> Array:
+        """log π_k - d/2 log 2π - ½ log|Σ_k|, (K,): a component's log joint density at its own mean."""
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(self.weights)
+        return log_weights - 0.5 * self.d * np.log(2 * np.pi) + self.family.half_log_det_precision(self.root, self.d)
+
+    @cached_property
+    def cancellation(self) -> float:
+        """Relative error, in rounding units, of covariances taken from moments about the origin."""
+        return float(np.max(self.family.cancellation(self.root, self.covariances, self.means)))
+
+    @property
+    def n_parameters(self) -> int:
+        """Free parameters: K - 1 weights, K d means, and those of the covariances."""
+        return self.n_components - 1 + self.means.size + self.family.n_parameters(self.n_components, self.d)
+
+    def dense_covariances(self) -> Array:
+        """(K, d, d), whatever the family."""
+        return self.family.dense(self.covariances, self.n_components, self.d)
+
+    def moments(self) -> tuple[Array, Array]:
+        """Mean (d,) and covariance (d, d) of the whole mixture."""
+        mean = self.weights @ self.means
+        spread = self.means - mean
+        within = np.einsum("k,kij->ij", self.weights, self.dense_covariances())
+        return mean, within + (self.weights[:, None] * spread).T @ spread
+
+    def reordered(self, order: Any) -> "Mixture":
+        """The same mixture with its components in another order (K,)."""
+        covariances = self.covariances if self.family.shared else self.covariances[order]
+        return Mixture(self.covariance_type, self.weights[order], self.means[order], covariances)
+
+    def sample(self, n: int, rng: np.random.Generator) -> tuple[Array, np.ndarray]:
+        """n independent rows (n, d) and the components (n,) that they came from."""
+        labels = np.searchsorted(np.cumsum(self.weights)[:-1], rng.random(n), side="right")
+        rows = rng.standard_normal((n, self.d))
+        factors = np.linalg.cholesky(self.dense_covariances())
+        for k in range(self.n_components):
+            of_k = labels == k
+            rows[of_k] = rows[of_k] @ factors[k].T + self.means[k]
+        return rows, labels

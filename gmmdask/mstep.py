@@ -1,0 +1,23 @@
+"""Stats and prior -> mixture."""
+
+import numpy as np
+
+from gmmdask.covariance._base import Array
+from gmmdask.frame import Prior
+from gmmdask.mixture import Mixture
+from gmmdask.stats import Stats
+
+TINY_MASS = 10 * np.finfo(np.float64).eps  # as scikit-learn: keeps an empty component's division defined
+
+
+def m_step(stats: Stats, prior: Prior) -> Mixture:
+    """The mixture that maximises the expected log likelihood (Dempster, Laird and Rubin 1977), regularised.
+
+    π = N/W, μ = o + S1/N, Σ = (S2 - S1 S1ᵀ/N)/N (summed over components and divided by W if shared), then the
+    prior's regularisation is added.
+    """
+    family, mass = stats.layout.family, stats.mass + TINY_MASS
+    shift: Array = stats.first / mass[:, None]
+    scatter = stats.second - family.outer(stats.first, shift)
+    covariances = family.covariances(scatter, mass, stats.layout.d) + prior.regularisation
+    return Mixture(family.name, mass / mass.sum(), stats.origin + shift, covariances)

@@ -1,0 +1,109 @@
+"""Why a run ended, in words that say what to do; and the events of a fit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Reason(Enum):
+    """Why a run ended."""
+
+    CONVERGED = "converged"
+    MAX_ITER = "max_iter"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Why a run ended, and a sentence that says what to do about it.
+
+    `predicted_gain` is what Aitken extrapolation expects of all further passes together, in nats per row; None
+    where the gains do not shrink geometrically yet.
+    """
+
+    reason: Reason
+    sentence: str
+    predicted_gain: float | None
+
+    @property
+    def converged(self) -> bool:
+        return self.reason is Reason.CONVERGED
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a fit; `run` names the run it happened to."""
+
+    run: str
+
+
+@dataclass(frozen=True)
+class FitStarted(Event):
+    """Rows, features and parts of the data; passes that are allowed."""
+
+    n: int
+    d: int
+    parts: int
+    max_iter: int
+    executor: str
+
+
+@dataclass(frozen=True)
+class PilotDone(Event):
+    """The first look ended: rows of the sample and the held-out rows, seconds."""
+
+    sample_rows: int
+    held_out_rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StartChosen(Event):
+    """A start was chosen among several on the sample by `score` (nats per row, on held-out rows if there are any)."""
+
+    starts: int
+    score: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PassDone(Event):
+    """One pass of a run: its lap, lower bound and gain in nats per row (data units), seconds, rows and bytes read."""
+
+    lap: int
+    lower_bound: float
+    gain: float | None
+    seconds: float
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class KernelChanged(Event):
+    """Another kernel evaluates the mixture from here on; `error` is what the fast one would have lost, relative."""
+
+    kernel: str
+    error: float
+
+
+@dataclass(frozen=True)
+class DirectionsWithoutSpread(Event):
+    """Features (numbers) in which the data is constant or linearly dependent: only `reg_covar` carries them."""
+
+    features: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CheckpointWritten(Event):
+    """A checkpoint was written to `path`."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class RunEnded(Event):
+    """A run ended."""
+
+    outcome: Outcome
+
+
+Callback = Callable[[Event], None]

@@ -1,0 +1,106 @@
+"""What a source of rows has to offer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+Edges = np.ndarray
+READ_BYTES = 8 << 20  # a read is whole chunks of about this size
+
+
+class DataError(ValueError):
+    """Data that cannot be fitted: says what was found where, what was expected, and what to do."""
+
+
+class StorageError(OSError):
+    """Storage that did not answer: nothing is wrong with the data, and another try may succeed."""
+
+
+class Source(ABC):
+    """n rows of d real features, in storage chunks, readable row range by row range inside a task.
+
+    Attributes
+    ----------
+    name : str
+        How messages and provenance call it. Never holds a credential.
+    n, d : int
+    dtype : numpy.dtype
+        Of the rows as stored; floating or integer.
+    edges : (c + 1,) int64
+        Row numbers at which storage chunks begin, and n.
+    in_memory : bool
+        Whether the rows live in this process and must travel to a worker.
+    """
+
+    name: str
+    n: int
+    d: int
+    dtype: np.dtype[Any]
+    edges: Edges
+    in_memory: bool = False
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these data from others: address, shape, dtype, chunks; JSON values only."""
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Arrays (m, d) that together are rows [start, stop), each small enough to hold. Called inside tasks."""
+
+    @property
+    @abstractmethod
+    def read_bytes(self) -> int:
+        """Most bytes that `read` holds at once."""
+
+    @property
+    def graph(self) -> Mapping[Hashable, Any]:
+        """Tasks that have to run before the source can be read; most sources need none."""
+        return {}
+
+    def argument(self, start: int, stop: int) -> Any:
+        """What a task that reads [start, stop) is given: a source, or keys of `graph` whose values are its rows."""
+        return self
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of the largest storage chunk."""
+        return int(np.diff(self.edges).max())
+
+    def chunk_of(self, row: int) -> int:
+        """The number of the storage chunk that holds a row."""
+        return int(np.searchsorted(self.edges, row, side="right")) - 1
+
+
+def checked_shape(name: str, shape: tuple[int, ...], dtype: Any) -> tuple[int, int]:
+    """(n, d) of an array that can be fitted.
+
+    Raises
+    ------
+    DataError
+        If it is not 2-d, is empty, or holds something other than real numbers.
+    """
+    if len(shape) != 2:
+        hint = "reshape it to (n, 1) if it is one feature" if len(shape) == 1 else "reshape it to (rows, features)"
+        raise DataError(
+            f"{name}: expected a 2-d array of rows and features, found {len(shape)} dimensions, shape {shape}. "
+            f"Reshape your data: {hint}."
+        )
+    n, d = (int(length) for length in shape)
+    if n == 0 or d == 0:
+        what = "Found array with 0 sample(s)" if n == 0 else "0 feature(s)"
+        raise DataError(f"{name}: {what} (shape=({n}, {d})) while a minimum of 1 is required: there is nothing to fit.")
+    if np.dtype(dtype).kind not in "fiub":
+        kinds = {"c": "Complex data not supported", "O": "objects", "U": "strings", "S": "byte strings"}
+        found = kinds.get(np.dtype(dtype).kind, "no real numbers")
+        raise DataError(
+            f"{name}: expected real numbers, found dtype {np.dtype(dtype)} ({found}). "
+            "Convert the array to float32 or float64 first, encoding categories as numbers."
+        )
+    return n, d
+
+
+def regular_edges(n: int, chunk: int) -> Edges:
+    """Edges of chunks of equal size, the last one shorter."""
+    return np.append(np.arange(0, n, chunk, dtype=np.int64), n)

@@ -1,0 +1,82 @@
+"""Rows in memory, and rows in a .npy file."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmmdask.sources._base import READ_BYTES, DataError, Source, checked_shape, regular_edges
+
+ARRAY_CHUNK = 8192  # an array can be cut anywhere; this is where
+
+
+class ArraySource(Source):
+    """Rows of a NumPy array, read without copying."""
+
+    in_memory = True
+
+    def __init__(self, array: np.ndarray, name: str = "the array", first: int = 0) -> None:
+        self.name = name
+        self.n, self.d = checked_shape(name, array.shape, array.dtype)
+        self.dtype, self.array, self.first = array.dtype, array, first
+        self.edges = regular_edges(self.n, ARRAY_CHUNK)
+
+    def fingerprint(self) -> dict[str, Any]:
+        ends = hashlib.sha256(np.ascontiguousarray(self.array[[0, self.n // 2, -1]]).tobytes()).hexdigest()[:16]
+        return {"kind": "array", "shape": [self.n, self.d], "dtype": str(self.dtype), "rows": ends}
+
+    def read(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        yield self.array[start - self.first : stop - self.first]
+
+    def argument(self, start: int, stop: int) -> Any:
+        return ArraySource(self.array[start:stop], self.name, first=start)
+
+    @property
+    def read_bytes(self) -> int:
+        return 0
+
+
+class NpySource(Source):
+    """Rows of a .npy file, read by offset: the file is never mapped whole into a task."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(Path(path).absolute())
+        self.name = str(path)
+        try:
+            mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise DataError(
+                f"{self.name}: not a readable .npy file ({error}). A truncated copy is the usual reason: compare its "
+                "size with the original's. Arrays of objects are refused because reading them runs code."
+            ) from error
+        self.n, self.d = checked_shape(self.name, mapped.shape, mapped.dtype)
+        self.dtype, self.fortran = mapped.dtype, not mapped.flags.c_contiguous
+        self.offset = int(mapped.offset)
+        self.edges = regular_edges(self.n, ARRAY_CHUNK)
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"kind": "npy", "address": self.path, "shape": [self.n, self.d], "dtype": str(self.dtype)}
+
+    @property
+    def _step(self) -> int:
+        return max(1, READ_BYTES // (self.d * self.dtype.itemsize))
+
+    def read(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        step = self._step
+        for first in range(start, stop, step):
+            last = min(stop, first + step)
+            if self.fortran:
+                mapped = np.memmap(self.path, self.dtype, "r", self.offset, (self.n, self.d), order="F")
+                yield np.ascontiguousarray(mapped[first:last])
+                continue
+            offset = self.offset + first * self.d * self.dtype.itemsize
+            rows = np.fromfile(self.path, self.dtype, (last - first) * self.d, offset=offset)
+            if rows.size != (last - first) * self.d:
+                raise DataError(f"{self.name}: the file ends before row {last - 1}: it was cut since the fit began.")
+            yield rows.reshape(last - first, self.d)
+
+    @property
+    def read_bytes(self) -> int:
+        return self._step * self.d * self.dtype.itemsize

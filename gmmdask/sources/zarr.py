@@ -1,0 +1,172 @@
+"""Rows of a Zarr array, formats 2 and 3, with or without shards."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.core.sync import sync
+
+from gmmdask.sources._base import READ_BYTES, DataError, Source, StorageError, checked_shape, regular_edges
+
+TRANSIENT = (TimeoutError, ConnectionError, InterruptedError)
+UNPICKLING_CODECS = {"pickle"}
+
+
+class ZarrSource(Source):
+    """Rows of a Zarr array, read directly inside the task on its write grid (shards, or chunks).
+
+    Parameters
+    ----------
+    address : str, path or zarr store
+    array : zarr.Array, optional
+        If it is open already.
+    accept_missing : bool
+        Whether chunks that are absent count as rows of the fill value. Zarr reads them so without any error, which
+        turns a lost file into zeros: refused by default.
+
+    Raises
+    ------
+    DataError
+        No array there, a group, not 2-d real numbers, a codec that unpickles, missing chunks.
+    """
+
+    def __init__(self, address: Any, array: "zarr.Array[Any] | None" = None, accept_missing: bool = False) -> None:
+        self.address, self.name = address, str(address)
+        self._array = array if array is not None else open_array(address, self.name)
+        shape, dtype = self._array.shape, self._array.dtype
+        self.n, self.d = checked_shape(self.name, shape, dtype)
+        self.dtype, self.accept_missing = np.dtype(dtype), accept_missing
+        self.chunks = tuple(int(c) for c in self._array.chunks)
+        self.grid = tuple(int(c) for c in (self._array.shards or self._array.chunks))
+        self.edges = regular_edges(self.n, self.grid[0])
+        self._check_codecs()
+        if not accept_missing:
+            self._check_chunks()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """An address, not an open handle."""
+        return {**self.__dict__, "_array": None}
+
+    @property
+    def array(self) -> "zarr.Array[Any]":
+        if self._array is None:
+            self._array = open_array(self.address, self.name)
+        return self._array
+
+    def fingerprint(self) -> dict[str, Any]:
+        codecs = [str(codec) for codec in (*self.array.filters, *self.array.compressors)]
+        return {
+            "kind": "zarr",
+            "address": self.name,
+            "shape": [self.n, self.d],
+            "dtype": str(self.dtype),
+            "chunks": list(self.chunks),
+            "grid": list(self.grid),
+            "codecs": codecs,
+        }
+
+    def _check_codecs(self) -> None:
+        for codec in (*self.array.filters, *self.array.compressors):
+            if getattr(codec, "codec_id", getattr(codec, "codec_name", "")) in UNPICKLING_CODECS:
+                raise DataError(f"{self.name}: codec {codec} unpickles what it reads, which runs code: refused.")
+
+    def _check_chunks(self) -> None:
+        """Counts stored chunks by one listing: far cheaper than asking for each."""
+        array = self.array
+        counts = [-(-length // chunk) for length, chunk in zip(array.shape, self.grid, strict=True)]
+        stored = stored_chunks(array)
+        if len(stored) >= counts[0] * counts[1]:
+            return
+        expected = ((i, j) for i in range(counts[0]) for j in range(counts[1]))
+        first = next((c for c in expected if array.metadata.encode_chunk_key(c) not in stored), (0, 0))
+        start = first[0] * self.grid[0]
+        raise DataError(
+            f"{self.name}: {counts[0] * counts[1] - len(stored)} of {counts[0] * counts[1]} stored chunks are missing, "
+            f"the first is chunk {array.metadata.encode_chunk_key(first)} (rows {start} to "
+            f"{min(self.n, start + self.grid[0]) - 1}). Zarr would read them as {array.fill_value} without an error. "
+            "Copy the array again; if these rows really equal the fill value (Zarr may leave such chunks out), accept "
+            "them with accept_missing=True (--accept-missing)."
+        )
+
+    @property
+    def _step(self) -> int:
+        """Rows of a read: whole chunks of about READ_BYTES."""
+        chunk = self.chunks[0]
+        return chunk * max(1, READ_BYTES // (chunk * self.d * self.dtype.itemsize))
+
+    @property
+    def read_bytes(self) -> int:
+        """Rows, the chunks that they are copied from, and their encoded form."""
+        return 3 * self._step * self.d * self.dtype.itemsize
+
+    def read(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        step = self._step
+        for first in range(start, stop, step):
+            yield self._rows(first, min(stop, first + step))
+
+    def _rows(self, start: int, stop: int, tries: int = 4) -> np.ndarray:
+        for attempt in range(tries):
+            try:
+                return np.asarray(self.array[start:stop])
+            except TRANSIENT as error:
+                if attempt == tries - 1:
+                    raise StorageError(f"{self.name}: rows {start} to {stop - 1} could not be read in {tries} tries "
+                                       f"({type(error).__name__}: {error}). Try again with --resume.") from error
+                time.sleep(0.1 * 4**attempt)
+            except Exception as error:
+                chunk = self._broken_chunk(start, stop)
+                raise DataError(
+                    f"{self.name}: chunk {chunk} cannot be decoded ({type(error).__name__}: {error}): it is truncated or "
+                    "corrupt. Copy or write that chunk again."
+                ) from error
+        raise AssertionError("unreachable")
+
+    def _broken_chunk(self, start: int, stop: int) -> str:
+        """The key of the first chunk in [start, stop) that does not decode."""
+        metadata = self.array.metadata
+        for i in range(start // self.grid[0], -(-stop // self.grid[0])):
+            try:
+                self.array[i * self.grid[0] : min(self.n, (i + 1) * self.grid[0])]
+            except Exception:
+                rows = f"rows {i * self.grid[0]} to {min(self.n, (i + 1) * self.grid[0]) - 1}"
+                return f"{metadata.encode_chunk_key((i, 0))} ({rows})"
+        return f"of rows {start} to {stop - 1}"
+
+
+def open_array(address: Any, name: str) -> "zarr.Array[Any]":
+    """The array at an address, read-only.
+
+    Raises
+    ------
+    DataError
+        If there is none, or a group in its place: the message lists the group's arrays.
+    """
+    try:
+        found = zarr.open(address, mode="r")
+    except TRANSIENT as error:
+        raise StorageError(f"{name}: the store does not answer ({type(error).__name__}: {error}).") from error
+    except Exception as error:
+        raise DataError(f"{name}: no Zarr array can be opened there ({type(error).__name__}: {error}).") from error
+    if isinstance(found, zarr.Group):
+        arrays = ", ".join(sorted(key for key, _ in found.arrays())) or "none"
+        raise DataError(
+            f"{name}: expected a Zarr array, found a group (arrays in it: {arrays}). Give the path of one, such as "
+            f"{name.rstrip('/')}/{arrays.split(', ')[0] if arrays != 'none' else 'NAME'}."
+        )
+    return found
+
+
+def stored_chunks(array: "zarr.Array[Any]") -> set[str]:
+    """Keys, relative to the array, of what the store holds below it."""
+    prefix = array.store_path.path
+    root = f"{prefix}/" if prefix else ""
+
+    async def keys() -> set[str]:
+        names = [key async for key in array.store.list_prefix(root)]
+        ignored = {"zarr.json", ".zarray", ".zattrs", ".zmetadata"}
+        relative = (key.removeprefix(root) for key in names)
+        return {key for key in relative if key not in ignored}
+
+    return sync(keys())

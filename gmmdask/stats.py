@@ -1,0 +1,103 @@
+"""Sufficient statistics: one float64 vector that adds, and the layout that says what is where."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gmmdask.covariance import Family
+from gmmdask.covariance._base import Array
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a statistics vector holds: W, mass (K,), first (K, d), second (R, p), outside, log likelihood, entropy."""
+
+    family: Family
+    n_components: int
+    d: int
+    frame: str
+
+    @cached_property
+    def second_shape(self) -> tuple[int, int]:
+        return (1 if self.family.shared else self.n_components, self.family.packed_size(self.d))
+
+    @cached_property
+    def size(self) -> int:
+        return 4 + self.n_components * (1 + self.d) + self.second_shape[0] * self.second_shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Stats:
+    """Statistics of some rows under one mixture, in one frame; moments are taken about `origin` (K, d).
+
+    `first` is Σ w r (x - o_k) and `second` the packed Σ w r (x - o_k)(x - o_k)ᵀ. `outside` is the mass that belongs
+    to no component. The log likelihood is Σ w log p(x), the entropy -Σ w r log r, both in nats.
+    """
+
+    layout: Layout
+    origin: Array
+    vector: Array
+
+    @classmethod
+    def zero(cls, layout: Layout, origin: Array | None = None) -> "Stats":
+        if origin is None:
+            origin = np.zeros((layout.n_components, layout.d))
+        return cls(layout, origin, np.zeros(layout.size))
+
+    def _view(self, start: int, shape: tuple[int, ...]) -> Array:
+        return self.vector[start : start + int(np.prod(shape))].reshape(shape)
+
+    @property
+    def weight(self) -> float:
+        """W = Σ w."""
+        return float(self.vector[0])
+
+    @property
+    def outside(self) -> float:
+        return float(self.vector[1])
+
+    @property
+    def log_likelihood(self) -> float:
+        return float(self.vector[2])
+
+    @property
+    def entropy(self) -> float:
+        return float(self.vector[3])
+
+    @property
+    def mass(self) -> Array:
+        return self._view(4, (self.layout.n_components,))
+
+    @property
+    def first(self) -> Array:
+        k, d = self.layout.n_components, self.layout.d
+        return self._view(4 + k, (k, d))
+
+    @property
+    def second(self) -> Array:
+        k, d = self.layout.n_components, self.layout.d
+        return self._view(4 + k * (1 + d), self.layout.second_shape)
+
+    def __add__(self, other: "Stats") -> "Stats":
+        """Statistics of the rows of both.
+
+        Raises
+        ------
+        ValueError
+            If the two were taken in different families, shapes, frames or about different origins.
+        """
+        if self.layout != other.layout:
+            raise ValueError(f"statistics of different layouts do not add: {self.layout} and {other.layout}")
+        if not np.array_equal(self.origin, other.origin):
+            raise ValueError("statistics about different origins do not add: call `about` with a common origin first")
+        return Stats(self.layout, self.origin, self.vector + other.vector)
+
+    def about(self, origin: Array) -> "Stats":
+        """The same statistics with moments about another origin (K, d)."""
+        family, shift = self.layout.family, origin - self.origin
+        moved = Stats(self.layout, origin, self.vector.copy())
+        shifted_mass = self.mass[:, None] * shift
+        moved.first[:] = self.first - shifted_mass
+        moved.second[:] = self.second - 2 * family.outer(self.first, shift) + family.outer(shifted_mass, shift)
+        return moved

@@ -1,0 +1,94 @@
+"""The function of one task, and one pass over the data as a graph of such tasks."""
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Protocol
+
+import numpy as np
+from dask._task_spec import DataNode, List, Task, TaskRef
+
+from gmmdask.execution import Executor, Plan, Slice, tree
+from gmmdask.sources import Source
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """The rows (b, d) of one kernel call, their weights (b,) or None, and the number of the first."""
+
+    rows: np.ndarray
+    weights: np.ndarray | None
+    first_row: int
+
+
+class Adds(Protocol):
+    def __add__(self, other: Any, /) -> Any: ...
+
+
+class Work(Protocol):
+    """What a pass applies to the blocks of a part. Frozen, picklable, pure; owns its scratch memory for a task."""
+
+    def __call__(self, blocks: Iterable[Block], /) -> Adds: ...
+
+
+def cut_blocks(pieces: Iterable[np.ndarray], first_row: int, block_rows: int) -> Iterator[Block]:
+    """Blocks of exactly `block_rows` rows (but the last) from a stream of arrays cut anywhere else.
+
+    A block inside one array is a view of it; one that spans several is gathered.
+    """
+    held: list[np.ndarray] = []
+    n_held = 0
+    for piece in pieces:
+        at = 0
+        while len(piece) - at >= block_rows - n_held:
+            take = block_rows - n_held
+            rows = piece[at : at + take]
+            yield Block(np.concatenate([*held, rows]) if held else rows, None, first_row)
+            first_row, at = first_row + block_rows, at + take
+            held, n_held = [], 0
+        if at < len(piece):
+            held.append(piece[at:])
+            n_held += len(piece) - at
+    if held:
+        yield Block(np.concatenate(held) if len(held) > 1 else held[0], None, first_row)
+
+
+def run_task(argument: Source | list[np.ndarray], piece: Slice, block_rows: int, work: Work) -> Any:
+    """One task: reads a slice of a part and returns what `work` makes of it. Pure: it can be run again elsewhere."""
+    part = piece.part
+    pieces = argument if isinstance(argument, list) else argument.read(part.start, part.stop)
+    blocks = cut_blocks(pieces, part.start, block_rows)
+    return work(block for i, block in enumerate(blocks) if i % piece.of == piece.k)
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A source, the plan of its parts, and the executor that visits them."""
+
+    source: Source
+    plan: Plan
+    executor: Executor
+    name: str = field(default_factory=lambda: f"gmmdask-{uuid.uuid4().hex[:12]}")
+    _passes: Iterator[int] = field(default_factory=count)
+
+    def sums(self, work: Work, slices: Sequence[Slice] | None = None) -> Any:
+        """One pass: `work` on every slice, added by a tree over the plan's part numbers."""
+        run = f"{self.name}-{next(self._passes)}"
+        graph: dict[Any, Any] = dict(self.source.graph)
+        leaves = {}
+        for piece in self.plan.everything if slices is None else slices:
+            key = f"{run}-part-{piece.part.index}"
+            graph[key] = Task(key, run_task, self._argument(piece), piece, self.plan.block_rows, TaskRef(f"{run}-work"))
+            leaves[piece.part.index] = key
+        additions, root = tree(leaves, run)
+        graph.update(additions)
+        graph[f"{run}-work"] = DataNode(f"{run}-work", work)
+        return self.executor.get(graph, root)
+
+    def _argument(self, piece: Slice) -> Any:
+        part = piece.part
+        argument = self.source.argument(part.start, part.stop)
+        if isinstance(argument, list):
+            return List(*(TaskRef(key) for key in argument))
+        return self.executor.keep(f"{self.name}-rows-{part.index}", argument) if self.source.in_memory else argument
