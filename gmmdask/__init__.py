@@ -1,0 +1,21 @@
+"""Gaussian mixtures for rows that do not fit in memory: out of core, on a laptop or a Dask cluster, same bits."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gmmdask import algorithms as algorithms
+    from gmmdask.estimator import GaussianMixture as GaussianMixture
+
+__all__ = ["GaussianMixture", "algorithms"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used: the command line starts without scikit-learn."""
+    import importlib
+
+    if name == "GaussianMixture":
+        return importlib.import_module("gmmdask.estimator").GaussianMixture
+    if name == "algorithms":
+        return importlib.import_module("gmmdask.algorithms")
+    raise AttributeError(f"module 'gmmdask' has no attribute {name!r}")

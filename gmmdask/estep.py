@@ -5,7 +5,7 @@ coefficients and row features, and the statistics as another; it is fast, and lo
 covariance. `centred` subtracts each component's mean first; it is slower, and exact for narrow components.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -257,38 +257,39 @@ class Sums:
         return Sums(tuple(a + b for a, b in zip(self.items, other.items, strict=True)))
 
 
-def assigned_stats(layout: Layout, frame: Frame, rows: Array, resp: Array, step: int = 8192) -> Stats:
-    """Statistics in the frame of rows (m, d) under given responsibilities (K, m): how k-means starts.
+def assigned_stats(layout: Layout, frame: Frame, rows: np.ndarray, assigned: np.ndarray, step: int = 8192) -> Stats:
+    """Statistics in the frame of rows (m, d) that are assigned already: how k-means starts.
 
-    Two sweeps, the second about the means of the first, so that a component of equal rows has scatter zero exactly.
+    `assigned` holds responsibilities (K, m), or components (m,) with -1 for rows that belong to none. Two sweeps, the
+    second about the means of the first, so that a component of equal rows has scatter zero exactly.
     """
-    family, mass = layout.family, resp.sum(axis=1)
+    family, components = layout.family, np.arange(layout.n_components)[:, None]
     features = Features(family, frame, step)
 
     def blocks() -> Iterable[tuple[Array, Array]]:
         for start in range(0, len(rows), step):
-            yield features.enter(rows[start : start + step])[features.p : -1], resp[:, start : start + step]
+            part = assigned[..., start : start + step]
+            resp = part if part.ndim == 2 else (part == components).astype(np.float64)
+            yield features.enter(rows[start : start + step])[features.p : -1], resp
 
-    means = sum(r @ x.T for x, r in blocks()) / np.maximum(mass, np.finfo(float).tiny)[:, None]
-    stats = Stats.zero(layout, means)
-    stats.vector[0] = mass.sum()
-    stats.mass[:] = mass
-    for x, r in blocks():
+    stats = Stats.zero(layout)
+    for x, resp in blocks():
+        stats.mass[:] += resp.sum(axis=1)
+        stats.first[:] += resp @ x.T
+    means = stats.first / np.maximum(stats.mass, np.finfo(float).tiny)[:, None]
+    central = Stats.zero(layout, means)
+    central.vector[0] = stats.mass.sum()
+    central.mass[:] = stats.mass
+    for x, resp in blocks():
         for k in range(layout.n_components):
             z = x - means[k][:, None]
-            stats.first[k] += z @ r[k]
-            stats.second[0 if family.shared else k] += family.scatter(z, r[k])
-    return stats
+            central.first[k] += z @ resp[k]
+            central.second[0 if family.shared else k] += family.scatter(z, resp[k])
+    return central
 
 
-def peak_bytes(steps: Sequence[tuple[Frame, EStep]], rows: int) -> int:
-    """Bytes of scratch that E-steps take in one task with blocks of this many rows."""
-    total = 0
-    for frame, step in steps:
-        mixture, d = step.mixture, frame.d
-        p, k = mixture.family.packed_size(d), mixture.n_components
-        features = p + 2 * d + 1
-        temporary = 3 * d + p if step.kernel == "centred" else 0
-        stats = 3 * Layout(mixture.family, k, d, "").size
-        total += 8 * (rows * (features + k + temporary + 8) + stats + 2 * k * (p + d + 1))
-    return total
+def peak_bytes(family: Family, n_components: int, d: int, rows: int, runs: int = 1) -> int:
+    """Bytes that E-steps of `runs` mixtures take in one task with blocks of this many rows, by either kernel."""
+    p, stats = family.packed_size(d), Layout(family, n_components, d, "").size
+    per_row = p + 2 * d + 1 + runs * (n_components + 1) + 4 * d + 8
+    return 8 * (rows * per_row + runs * (4 * stats + 2 * n_components * (p + d + 1)))

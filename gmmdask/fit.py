@@ -117,7 +117,7 @@ def check(run: Run, stats: Stats, expected: Expected, name: str) -> None:
     tolerance = 1e-6 * max(1.0, float(np.max(np.diag(second))))
     if total.weight != expected.weight or not np.all(np.abs(found - wanted) <= tolerance):
         raise ChangedData(
-            f"{name}: a pass over all rows does not add up to what the first pass found (weight {total.weight:g} against "
-            f"{expected.weight:g}, moments off by {np.nanmax(np.abs(found - wanted)):.2g} per row): the data changed "
-            "under the fit. Fit a copy or a snapshot that nobody writes to."
+            f"{name}: a pass over all rows does not add up to what the first pass found (weight {total.weight:g} "
+            f"against {expected.weight:g}, moments off by {np.nanmax(np.abs(found - wanted)):.2g} per row): the data "
+            "changed under the fit. Fit a copy or a snapshot that nobody writes to."
         )

@@ -82,6 +82,10 @@ class Mixture:
         covariances = self.covariances if self.family.shared else self.covariances[order]
         return Mixture(self.covariance_type, self.weights[order], self.means[order], covariances)
 
+    def by_weight(self) -> "Mixture":
+        """The same mixture, heaviest component first."""
+        return self.reordered(np.argsort(-self.weights, kind="stable"))
+
     def sample(self, n: int, rng: np.random.Generator) -> tuple[Array, np.ndarray]:
         """n independent rows (n, d) and the components (n,) that they came from."""
         labels = np.searchsorted(np.cumsum(self.weights)[:-1], rng.random(n), side="right")

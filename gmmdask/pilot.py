@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from gmmdask.sources import DataError
 from gmmdask.task import Block, Data
 
 RAW_MAX = 2**64
+LARGEST = 1e150  # numbers beyond it have squares beyond float64
+NONE = 2**63 - 1  # the first bad row, where there is none
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +26,11 @@ class Moments:
     @classmethod
     def of(cls, rows: np.ndarray) -> "Moments":
         """Of rows (b, d): sums are taken about the first row, then about the mean, so that no offset costs digits."""
-        n = len(rows)
+        n, ones = len(rows), np.ones(len(rows))
         near = rows - rows[0].astype(np.float64)
-        mean = near.mean(axis=0)
+        mean = ones @ near / n
         near -= mean
-        rest = near.sum(axis=0)
+        rest = ones @ near
         return cls(float(n), rows[0] + mean, near.T @ near - np.outer(rest, rest) / n)
 
     def __add__(self, other: "Moments") -> "Moments":
@@ -49,7 +52,7 @@ class Sample:
 
     numbers: np.ndarray
     keys: np.ndarray
-    rows: Array
+    rows: np.ndarray
 
     def __add__(self, other: "Sample") -> "Sample":
         return Sample(
@@ -58,7 +61,7 @@ class Sample:
             np.concatenate([self.rows, other.rows]),
         )
 
-    def smallest(self, m: int, skip: int = 0) -> Array:
+    def smallest(self, m: int, skip: int = 0) -> np.ndarray:
         """Rows of the m smallest keys after the `skip` smallest, in the order of the data."""
         chosen = np.lexsort((self.numbers, self.keys))[skip : skip + m]
         return self.rows[chosen[np.argsort(self.numbers[chosen])]]
@@ -76,8 +79,6 @@ class Findings:
     """What the pilot found; adds."""
 
     moments: Moments
-    low: Array
-    high: Array
     n_bad: int
     first_bad: int
     sample: Sample
@@ -85,8 +86,6 @@ class Findings:
     def __add__(self, other: "Findings") -> "Findings":
         return Findings(
             self.moments + other.moments,
-            np.minimum(self.low, other.low),
-            np.maximum(self.high, other.high),
             self.n_bad + other.n_bad,
             min(self.first_bad, other.first_bad),
             self.sample + other.sample,
@@ -100,6 +99,8 @@ class Pilot:
     Parameters
     ----------
     d : int
+    dtype : numpy.dtype
+        Of the sample: that of the data if it is floating, else float64.
     seed : int
         Keys the sample: (seed, row number) decides, never the chunks.
     threshold : int
@@ -107,56 +108,42 @@ class Pilot:
     """
 
     d: int
+    dtype: np.dtype[Any]
     seed: int
     threshold: int
 
     def __call__(self, blocks: Iterable[Block]) -> Findings:
         d = self.d
-        empty = Sample(np.empty(0, np.int64), np.empty(0, np.uint64), np.empty((0, d)))
-        total = Findings(
-            Moments(0.0, np.zeros(d), np.zeros((d, d))),
-            np.full(d, np.inf),
-            np.full(d, -np.inf),
-            0,
-            np.iinfo(np.int64).max,
-            empty,
-        )
-        kept = [empty]
+        moments, n_bad, first_bad = Moments(0.0, np.zeros(d), np.zeros((d, d))), 0, NONE
+        kept = [Sample(np.empty(0, np.int64), np.empty(0, np.uint64), np.empty((0, d), self.dtype))]
         for block in blocks:
-            total, sample = total + self._look(block, empty), self._draw(block)
-            kept.append(sample)
-        numbers, keys, rows = ([getattr(s, name) for s in kept] for name in ("numbers", "keys", "rows"))
-        sample = Sample(np.concatenate(numbers), np.concatenate(keys), np.concatenate(rows))
-        return Findings(total.moments, total.low, total.high, total.n_bad, total.first_bad, sample)
-
-    def _look(self, block: Block, empty: Sample) -> Findings:
-        rows = block.rows
-        low, high = rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64)
-        n_bad, first_bad = 0, np.iinfo(np.int64).max
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
-            bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-            n_bad, first_bad = len(bad), block.first_row + int(bad[0])
-            rows = np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
-        return Findings(Moments.of(rows), low, high, n_bad, first_bad, empty)
+            with np.errstate(invalid="ignore", over="ignore"):
+                found = Moments.of(block.rows)
+            if not np.isfinite(found.scatter).all():
+                bad = np.flatnonzero(~(np.abs(block.rows) < LARGEST).all(axis=1))
+                n_bad, first_bad = n_bad + len(bad), min(first_bad, block.first_row + int(bad[0]))
+                continue
+            moments = moments + found
+            kept.append(self._draw(block))
+        columns = ([getattr(sample, name) for sample in kept] for name in ("numbers", "keys", "rows"))
+        return Findings(moments, n_bad, first_bad, Sample(*map(np.concatenate, columns)))
 
     def _draw(self, block: Block) -> Sample:
         keys = row_keys(self.seed, block.first_row, len(block.rows))
         chosen = np.flatnonzero(keys <= np.uint64(self.threshold))
-        return Sample(chosen + block.first_row, keys[chosen], block.rows[chosen].astype(np.float64))
+        return Sample(chosen + block.first_row, keys[chosen], block.rows[chosen].astype(self.dtype))
 
 
 @dataclass(frozen=True, eq=False)
 class FirstLook:
-    """What a fit knows after its pilot: moments, range, the sample (m, d) and the held-out rows (h, d).
+    """What a fit knows after its pilot: moments, the sample (m, d) and the held-out rows (h, d).
 
     `whole` says that the sample is all rows, in their order; there are no held-out rows then.
     """
 
     moments: Moments
-    low: Array
-    high: Array
-    sample: Array
-    held_out: Array
+    sample: np.ndarray
+    held_out: np.ndarray
     whole: bool
 
 
@@ -173,13 +160,15 @@ def first_look(data: Data, seed: int, sample_rows: int, held_out_rows: int) -> F
     wanted = sample_rows + held_out_rows
     expected = (wanted + 8 * wanted**0.5 + 16) / n
     threshold = RAW_MAX - 1 if whole or expected >= 1 else int(expected * RAW_MAX)
-    found: Findings = data.sums(Pilot(data.source.d, seed, threshold))
+    stored = data.source.dtype
+    dtype = stored if stored in (np.float32, np.float64) else np.dtype(np.float64)
+    found: Findings = data.sums(Pilot(data.source.d, dtype, seed, threshold))
     if found.n_bad:
         chunk = data.source.chunk_of(found.first_bad)
         raise DataError(
-            f"{data.source.name}: Input contains NaN or infinity in {found.n_bad} of {n} rows, the first in row "
-            f"{found.first_bad} (storage chunk {chunk}). Drop or impute these rows before the fit."
+            f"{data.source.name}: Input contains NaN or infinity (or numbers beyond {LARGEST:g}) in {found.n_bad} of {n} "
+            f"rows, the first in row {found.first_bad} (storage chunk {chunk}). Drop or impute these rows first."
         )
     sample = found.sample.smallest(sample_rows)
-    held_out = np.empty((0, data.source.d)) if whole else found.sample.smallest(held_out_rows, skip=sample_rows)
-    return FirstLook(found.moments, found.low, found.high, sample, held_out, whole)
+    held_out = np.empty((0, data.source.d), dtype) if whole else found.sample.smallest(held_out_rows, skip=sample_rows)
+    return FirstLook(found.moments, sample, held_out, whole)

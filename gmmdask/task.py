@@ -1,7 +1,7 @@
 """The function of one task, and one pass over the data as a graph of such tasks."""
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
@@ -76,7 +76,7 @@ class Data:
         """One pass: `work` on every slice, added by a tree over the plan's part numbers."""
         run = f"{self.name}-{next(self._passes)}"
         graph: dict[Any, Any] = dict(self.source.graph)
-        leaves = {}
+        leaves: dict[int, Hashable] = {}
         for piece in self.plan.everything if slices is None else slices:
             key = f"{run}-part-{piece.part.index}"
             graph[key] = Task(key, run_task, self._argument(piece), piece, self.plan.block_rows, TaskRef(f"{run}-work"))

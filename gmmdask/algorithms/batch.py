@@ -53,7 +53,11 @@ class Batch(Algorithm):
             raise ValueError(f"stop={self.stop!r}: expected one of {', '.join(STOPS)}.")
 
     def start(self, mixture: Mixture) -> BatchState:
-        return BatchState(mixture)
+        if self.max_iter > 0:
+            return BatchState(mixture)
+        return BatchState(
+            mixture, outcome=Outcome(Reason.MAX_ITER, "max_iter=0: this is the start, no pass was made.", None)
+        )
 
     def ask(self, state: State) -> Request:
         kernel = kernel_for(state.mixture) if self.kernel == "auto" else self.kernel

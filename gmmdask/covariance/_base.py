@@ -12,13 +12,17 @@ Array = NDArray[np.float64]
 class IllDefinedCovariance(ValueError):
     """A covariance that is not positive definite; `component` is None for a shared one."""
 
+    SENTENCE: ClassVar[str] = (
+        "Fitting the mixture model failed because some components have ill-defined empirical covariance "
+        "(for instance caused by singleton or collapsed samples)."
+    )
+
     def __init__(self, component: int | None) -> None:
         self.component = component
         which = "the shared covariance" if component is None else f"the covariance of component {component}"
         super().__init__(
-            "Fitting the mixture model failed because some components have ill-defined empirical covariance "
-            f"(for instance caused by singleton or collapsed samples): {which} is not positive definite. "
-            "Try to decrease the number of components, increase `reg_covar`, or scale the input data."
+            f"{self.SENTENCE} Try to decrease the number of components, increase reg_covar, or scale the input data: "
+            f"{which} is not positive definite."
         )
 
 

@@ -36,7 +36,7 @@ def inverse_cholesky(matrix: Array, component: int | None) -> Array:
         lower = cholesky(matrix, lower=True, check_finite=False)
     except LinAlgError:
         raise IllDefinedCovariance(component) from None
-    inverse: Array = solve_triangular(lower, np.eye(len(matrix)), lower=True, check_finite=False)
+    inverse = solve_triangular(lower, np.eye(len(matrix)), lower=True, check_finite=False)
     if not np.all(np.isfinite(inverse)):
         raise IllDefinedCovariance(component)
     return inverse

@@ -6,7 +6,8 @@ from typing import Any
 
 from gmmdask.execution._base import ClusterError, Executor
 from gmmdask.execution.local import Threads
-from gmmdask.execution.plan import Part, Plan, Slice, make_plan, setting, tree
+from gmmdask.execution.plan import Part, Plan, Slice, make_plan, tree
+from gmmdask.execution.settings import setting
 from gmmdask.execution.threads import one_thread
 
 
@@ -43,8 +44,8 @@ def open_executor(scheduler: Any = None) -> Executor:
         if Path(name).exists():
             return connect(scheduler_file=name)
         raise ValueError(
-            f"scheduler={name!r}: expected 'threads', 'synchronous', an address such as tcp://host:8786, or an existing "
-            "scheduler file."
+            f"scheduler={name!r}: expected 'threads', 'synchronous', an address such as tcp://host:8786, or an "
+            "existing scheduler file."
         )
     if type(scheduler).__module__.split(".")[0] == "distributed":
         from gmmdask.execution.distributed import Cluster

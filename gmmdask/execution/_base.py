@@ -35,9 +35,15 @@ class Executor(ABC):
     def tasks_at_once(self) -> int:
         """Tasks that may run in the driver's own process at the same time."""
 
+    @property
+    @abstractmethod
+    def beside(self) -> "Executor":
+        """An executor in the driver's own process, for data that are there."""
+
     def __enter__(self) -> Self:
         return self
 
+    @abstractmethod
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

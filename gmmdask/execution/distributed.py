@@ -11,13 +11,14 @@ from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from gmmdask.execution._base import ClusterError, Executor
-from gmmdask.execution.plan import setting
+from gmmdask.execution.local import Threads
+from gmmdask.execution.settings import setting
 from gmmdask.execution.threads import one_thread_for_good
 
 MOST_KEPT_BYTES = 1_000_000_000
 
 
-class OneThread(WorkerPlugin):
+class OneThread(WorkerPlugin):  # type: ignore[misc]
     """Limits BLAS and OpenMP once in every worker process, those that join later included."""
 
     name = "gmmdask-one-thread"
@@ -50,6 +51,10 @@ class Cluster(Executor):
     @property
     def tasks_at_once(self) -> int:
         return 0
+
+    @property
+    def beside(self) -> Executor:
+        return Threads()
 
     def limit_tasks(self, most: int) -> None:
         """Workers bound their own memory."""

@@ -28,6 +28,10 @@ class Threads(Executor):
     def tasks_at_once(self) -> int:
         return self.n
 
+    @property
+    def beside(self) -> Executor:
+        return self
+
     def limit_tasks(self, most: int) -> None:
         if most < self.n:
             self.n = max(1, most)

@@ -2,10 +2,10 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from dask import config
 from dask._task_spec import List, Task, TaskRef
 
 PART_BYTES = 64 << 20  # of float64 rows: a task of about half a second
@@ -59,7 +59,7 @@ def make_plan(edges: np.ndarray, d: int, block_rows: int, part_bytes: int = PART
     ideal = np.linspace(0, n, wanted + 1)
     nearest = np.searchsorted((edges[:-1] + edges[1:]) / 2, ideal)
     bounds = np.unique(np.concatenate([[0], edges[nearest], [n]]))
-    parts = tuple(Part(i, int(a), int(b)) for i, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)))
+    parts = tuple(Part(i, int(a), int(b)) for i, (a, b) in enumerate(pairwise(bounds)))
     return Plan(parts, block_rows)
 
 
@@ -89,8 +89,3 @@ def tree(leaves: dict[int, Hashable], prefix: str) -> tuple[dict[Hashable, Any],
             graph[key] = Task(key, add, List(*(TaskRef(member) for member in members)))
             leaves[group] = key
     return graph, next(iter(leaves.values()))
-
-
-def setting(name: str) -> Any:
-    """A value of the `gmmdask` section of the Dask configuration."""
-    return config.get(f"gmmdask.{name}")

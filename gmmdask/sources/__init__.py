@@ -14,7 +14,7 @@ def open_source(data: Any, accept_missing: bool = False) -> Source:
 
     Parameters
     ----------
-    data : numpy array or array-like; dask array; zarr array or store; path or URL of a .npy file or a Zarr array; Source
+    data : NumPy array or array-like; dask array; Zarr array or store; path or URL of a .npy file or Zarr array; Source
     accept_missing : bool
         For Zarr: whether absent chunks count as rows of the fill value.
 
@@ -45,8 +45,8 @@ def open_source(data: Any, accept_missing: bool = False) -> Source:
     if hasattr(data, "__array__"):
         return ArraySource(np.asarray(data))
     raise DataError(
-        f"cannot read rows from {type(data).__name__}: expected a NumPy, dask or Zarr array, or the path of a .npy file "
-        "or a Zarr array."
+        f"cannot read rows from {type(data).__name__}: expected a NumPy, dask or Zarr array, or the path of a .npy "
+        "file or a Zarr array."
     )
 
 

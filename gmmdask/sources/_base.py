@@ -49,10 +49,9 @@ class Source(ABC):
     def read(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """Arrays (m, d) that together are rows [start, stop), each small enough to hold. Called inside tasks."""
 
-    @property
     @abstractmethod
-    def read_bytes(self) -> int:
-        """Most bytes that `read` holds at once."""
+    def read_bytes(self, start: int, stop: int) -> int:
+        """Most bytes of the source that a task holds at once while it goes through rows [start, stop)."""
 
     @property
     def graph(self) -> Mapping[Hashable, Any]:

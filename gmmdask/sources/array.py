@@ -33,8 +33,7 @@ class ArraySource(Source):
     def argument(self, start: int, stop: int) -> Any:
         return ArraySource(self.array[start:stop], self.name, first=start)
 
-    @property
-    def read_bytes(self) -> int:
+    def read_bytes(self, start: int, stop: int) -> int:
         return 0
 
 
@@ -77,6 +76,5 @@ class NpySource(Source):
                 raise DataError(f"{self.name}: the file ends before row {last - 1}: it was cut since the fit began.")
             yield rows.reshape(last - first, self.d)
 
-    @property
-    def read_bytes(self) -> int:
-        return self._step * self.d * self.dtype.itemsize
+    def read_bytes(self, start: int, stop: int) -> int:
+        return min(self._step, stop - start) * self.d * self.dtype.itemsize

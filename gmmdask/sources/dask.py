@@ -48,6 +48,5 @@ class DaskSource(Source):
         first, last = np.searchsorted(self.edges, [start, stop])
         return [(self.array.name, int(block), 0) for block in self.blocks[first:last]]
 
-    @property
-    def read_bytes(self) -> int:
-        return self.chunk_rows * self.d * self.dtype.itemsize
+    def read_bytes(self, start: int, stop: int) -> int:
+        return (stop - start) * self.d * self.dtype.itemsize

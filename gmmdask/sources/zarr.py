@@ -96,8 +96,7 @@ class ZarrSource(Source):
         chunk = self.chunks[0]
         return chunk * max(1, READ_BYTES // (chunk * self.d * self.dtype.itemsize))
 
-    @property
-    def read_bytes(self) -> int:
+    def read_bytes(self, start: int, stop: int) -> int:
         """Rows, the chunks that they are copied from, and their encoded form."""
         return 3 * self._step * self.d * self.dtype.itemsize
 
@@ -112,14 +111,16 @@ class ZarrSource(Source):
                 return np.asarray(self.array[start:stop])
             except TRANSIENT as error:
                 if attempt == tries - 1:
-                    raise StorageError(f"{self.name}: rows {start} to {stop - 1} could not be read in {tries} tries "
-                                       f"({type(error).__name__}: {error}). Try again with --resume.") from error
+                    raise StorageError(
+                        f"{self.name}: rows {start} to {stop - 1} could not be read in {tries} tries "
+                        f"({type(error).__name__}: {error}). Try again with --resume."
+                    ) from error
                 time.sleep(0.1 * 4**attempt)
             except Exception as error:
                 chunk = self._broken_chunk(start, stop)
                 raise DataError(
-                    f"{self.name}: chunk {chunk} cannot be decoded ({type(error).__name__}: {error}): it is truncated or "
-                    "corrupt. Copy or write that chunk again."
+                    f"{self.name}: chunk {chunk} cannot be decoded ({type(error).__name__}: {error}): it is truncated "
+                    "or corrupt. Copy or write that chunk again."
                 ) from error
         raise AssertionError("unreachable")
 

@@ -1,0 +1,69 @@
+"""The command line: one file per command, each imported when it is called."""
+
+import importlib
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+COMMANDS = ("demo", "fit", "inspect", "predict", "sample", "score")
+
+
+class NotConverged(Exception):
+    """The fit ended without convergence, and --require-convergence was given."""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived: unwinds like KeyboardInterrupt, so that a checkpoint is written."""
+
+
+class Group(click.Group):
+    """Commands by name; errors become one line on standard error and an exit code that says whether to try again.
+
+    0 done; 2 usage; 3 bad data or settings (do not retry); 4 not converged; 75 trouble with cluster or storage (safe to
+    retry with --resume); 130 and 143 interrupted.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"gmmdask.cli.{name}").command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        earlier = signal.signal(signal.SIGTERM, terminate)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            stop("interrupted; a checkpoint that was asked for is written", 130)
+        except Terminated:
+            stop("terminated; a checkpoint that was asked for is written", 143)
+        except NotConverged as error:
+            stop(str(error), 4)
+        except (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, ImportError) as error:
+            stop(str(error), 3)
+        except (OSError, RuntimeError) as error:
+            stop(str(error), 75)
+        finally:
+            signal.signal(signal.SIGTERM, earlier)
+
+
+def terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """Ends with a message on standard error."""
+    click.echo(f"gmmdask: {message}", err=True)
+    sys.exit(code)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gmmdask")
+def main() -> None:
+    """Fit Gaussian mixtures to rows that do not fit in memory."""

@@ -1,0 +1,56 @@
+"""Options that several commands share, and what they open."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def where_to_run(command: F) -> F:
+    """--scheduler, --scheduler-file, --workers and --threads."""
+    for option in (
+        click.option("--threads", type=click.IntRange(1), help="Local threads. [default: all cores]"),
+        click.option("--workers", type=click.IntRange(1), help="A local cluster of this many processes."),
+        click.option("--scheduler-file", type=click.Path(), help="File that a Dask scheduler wrote."),
+        click.option("--scheduler", help="Address of a Dask scheduler, such as tcp://host:8786."),
+    ):
+        command = option(command)
+    return command
+
+
+def log_format(command: F) -> F:
+    choice = click.Choice(["auto", "plain", "json"])
+    return click.option("--log-format", type=choice, default="auto", help="Progress: a live line, lines, or JSON.")(
+        command
+    )
+
+
+def accept_missing(command: F) -> F:
+    text = "Zarr chunks that are absent count as rows of the fill value."
+    return click.option("--accept-missing", is_flag=True, help=text)(command)
+
+
+def open_where(scheduler: str | None, scheduler_file: str | None, workers: int | None, threads: int | None) -> Any:
+    """The executor that the options name.
+
+    Raises
+    ------
+    click.UsageError
+        If more than one is named.
+    """
+    from gmmdask.execution import Threads, open_executor
+
+    given = [o for o in (scheduler, scheduler_file, workers, threads) if o is not None]
+    if len(given) > 1:
+        raise click.UsageError("--scheduler, --scheduler-file, --workers and --threads exclude each other.")
+    if workers is not None:
+        from gmmdask.execution.distributed import local_cluster
+
+        return local_cluster(workers)
+    if scheduler is not None or scheduler_file is not None:
+        from gmmdask.execution.distributed import connect
+
+        return connect(scheduler, scheduler_file)
+    return Threads(threads) if threads is not None else open_executor("threads")

@@ -1,0 +1,102 @@
+"""Events of a fit as a live line, plain lines or JSON lines on standard error."""
+
+import json
+import sys
+import time
+from dataclasses import asdict, is_dataclass
+from enum import Enum
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from gmmdask.outcome import (
+    CheckpointWritten,
+    DirectionsWithoutSpread,
+    Event,
+    FitStarted,
+    KernelChanged,
+    PassDone,
+    PilotDone,
+    RunEnded,
+    StartChosen,
+)
+
+
+class Reporter:
+    """A callback that tells what happens; a context for as long as it does.
+
+    Parameters
+    ----------
+    form : {"auto", "plain", "json"}
+        "auto" is a live line on a terminal, plain lines elsewhere.
+    """
+
+    def __init__(self, form: str) -> None:
+        self.form = form
+        self.console = Console(stderr=True)
+        live = form == "auto" and self.console.is_terminal
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        self.live = Progress(*columns, console=self.console, transient=True) if live else None
+        self.max_iter = 0
+
+    def __enter__(self) -> Self:
+        if self.live is not None:
+            self.live.start()
+            self.line = self.live.add_task("starting", total=None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, FitStarted):
+            self.max_iter = event.max_iter
+        if self.form == "json":
+            sys.stderr.write(json.dumps({"event": type(event).__name__, "time": time.time(), **plain(event)}) + "\n")
+        elif self.live is not None:
+            self.live.update(self.line, description=describe(event, self.max_iter))
+            if not isinstance(event, PassDone | CheckpointWritten):
+                self.console.print(describe(event, self.max_iter), highlight=False)
+        elif not isinstance(event, CheckpointWritten):
+            sys.stderr.write(describe(event, self.max_iter) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Events as JSON values."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {key: plain(item) for key, item in vars(value).items()}
+    return value.value if isinstance(value, Enum) else value
+
+
+def describe(event: Event, max_iter: int) -> str:
+    """One line for one event."""
+    match event:
+        case FitStarted():
+            return f"{event.n:,} rows x {event.d} features in {event.parts} parts, on {event.executor}"
+        case PilotDone():
+            return f"first look: {event.seconds:.1f} s, sample of {event.sample_rows:,} rows"
+        case StartChosen():
+            return f"start: best of {event.starts} on the sample, {event.score:.5f} nats/row, {event.seconds:.1f} s"
+        case PassDone():
+            gain = "" if event.gain is None else f" ({event.gain:+.2e})"
+            left = (max_iter - event.lap) * event.seconds
+            rate = event.rows / max(event.seconds, 1e-9)
+            name = "" if event.run == "fit" else f"{event.run} "
+            return (
+                f"{name}pass {event.lap}/{max_iter}  lower bound {event.lower_bound:.6f}{gain}  {rate:,.0f} rows/s  "
+                f"at most {left:.0f} s left"
+            )
+        case KernelChanged():
+            return f"{event.run}: {event.kernel} kernel from here on (the fast one would err by {event.error:.0e})"
+        case DirectionsWithoutSpread():
+            return f"warning: features {list(event.features)} are constant or linearly dependent"
+        case CheckpointWritten():
+            return f"checkpoint written to {event.path}"
+        case RunEnded():
+            return f"{event.run}: {event.outcome.sentence}"
+    return f"{type(event).__name__}: {asdict(event)}"

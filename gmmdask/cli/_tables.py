@@ -1,0 +1,49 @@
+"""Results on standard output: tables for people, one JSON object for programs."""
+
+import json
+import resource
+import sys
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+SHOWN_FEATURES = 6
+
+
+def show(rows: dict[str, Any], form: str) -> None:
+    """Names and values: a two-column table, or a JSON object."""
+    if form == "json":
+        sys.stdout.write(json.dumps(rows) + "\n")
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    console().print(table)
+
+
+def components(mixture: Any, title: str = "components") -> Table:
+    """Weights, means and standard deviations; features beyond the first few are left out."""
+    shown = min(mixture.d, SHOWN_FEATURES)
+    more = "" if shown == mixture.d else f" (features 0 to {shown - 1} of {mixture.d})"
+    table = Table(title=title + more, title_justify="left")
+    for heading in ("component", "weight", "mean", "standard deviation"):
+        table.add_column(heading, justify="right" if heading in ("component", "weight") else "left")
+    deviations = np.sqrt(np.diagonal(mixture.dense_covariances(), axis1=1, axis2=2))
+    for k in range(mixture.n_components):
+        numbers = (" ".join(f"{v:10.4g}" for v in row[k][:shown]) for row in (mixture.means, deviations))
+        table.add_row(str(k), f"{mixture.weights[k]:.4f}", *numbers)
+    return table
+
+
+def console() -> Console:
+    """Standard output, wide enough that a table in a log is not folded."""
+    found = Console()
+    return found if found.is_terminal else Console(width=160)
+
+
+def peak_memory() -> int:
+    """Most bytes that this process has had in memory so far."""
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib * (1 if sys.platform == "darwin" else 1024)

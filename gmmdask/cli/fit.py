@@ -1,0 +1,98 @@
+"""gmmdask fit: data -> model."""
+
+from typing import Any
+
+import click
+
+from gmmdask.cli._options import accept_missing, log_format, open_where, where_to_run
+
+
+@click.command("fit")
+@click.argument("data")
+@click.option("-k", "--components", type=click.IntRange(1), required=True, help="Number of components.")
+@click.option(
+    "--covariance", default="full", type=click.Choice(["full", "tied", "diag", "spherical"]), show_default=True
+)
+@click.option("--algorithm", default="em", type=click.Choice(["em"]), show_default=True)
+@click.option(
+    "--tol", default=1e-3, show_default=True, type=click.FloatRange(0), help="Nats per row; 0 runs --max-iter."
+)
+@click.option("--stop", default="predicted", show_default=True, type=click.Choice(["gain", "predicted"]))
+@click.option("--max-iter", default=100, show_default=True, type=click.IntRange(0), help="Passes over all rows.")
+@click.option("--n-init", default=1, show_default=True, type=click.IntRange(1), help="Starts; the best is kept.")
+@click.option(
+    "--init",
+    default="kmeans",
+    show_default=True,
+    type=click.Choice(["kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened"]),
+)
+@click.option("--reg-covar", default=1e-6, show_default=True, type=click.FloatRange(0), help="Squared data units.")
+@click.option("--seed", type=int, help="[default: drawn, and recorded in the model]")
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="Model file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--checkpoint", type=click.Path(dir_okay=False), help="File in which the fit saves itself.")
+@click.option("--resume", is_flag=True, help="Continue from --checkpoint, if there is one.")
+@click.option("--memory-limit", help="What the fit may add to the process, such as 1GB.")
+@click.option("--sample-rows", type=click.IntRange(1), help="Rows of the sample. [default: about 100 a parameter]")
+@click.option("--require-convergence", is_flag=True, help="Exit with 4 if the fit did not converge.")
+@accept_missing
+@where_to_run
+@log_format
+def command(data: str, output: str, overwrite: bool, resume: bool, **options: Any) -> None:
+    """Fit a Gaussian mixture to DATA, a Zarr array or .npy file, and write the model."""
+    import time
+    import warnings
+    from pathlib import Path
+
+    from gmmdask.cli import NotConverged
+    from gmmdask.cli._progress import Reporter
+    from gmmdask.cli._tables import components, console, peak_memory, show
+    from gmmdask.estimator import GaussianMixture
+    from gmmdask.model_file import Model, save_model
+    from gmmdask.predict import refuse_existing
+    from gmmdask.sources import open_source
+
+    if resume and options["checkpoint"] is None:
+        raise click.UsageError("--resume needs --checkpoint.")
+    refuse_existing(Path(output), overwrite or resume)
+    source = open_source(data, options["accept_missing"])
+    began = time.perf_counter()
+    with Reporter(options["log_format"]) as reporter, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they say are events, told by the reporter
+        mixture = GaussianMixture(
+            options["components"],
+            covariance_type=options["covariance"],
+            tol=options["tol"],
+            reg_covar=options["reg_covar"],
+            max_iter=options["max_iter"],
+            n_init=options["n_init"],
+            init_params=options["init"],
+            random_state=options["seed"],
+            algorithm=options["algorithm"],
+            stop=options["stop"],
+            checkpoint=options["checkpoint"],
+            callbacks=(reporter,),
+            memory_limit=options["memory_limit"],
+            sample_rows=options["sample_rows"],
+        )
+        where = open_where(*(options[name] for name in ("scheduler", "scheduler_file", "workers", "threads")))
+        mixture.fit(source, scheduler=where, resume=resume)
+    fitted = mixture.mixture_.by_weight()
+    save_model(output, Model(fitted, mixture.provenance_))
+    if options["log_format"] != "json":
+        console().print(components(fitted))
+    seconds = sum(row["seconds"] for row in mixture.history_)
+    show(
+        {
+            "model": output,
+            "outcome": mixture.outcome_.sentence,
+            "passes": mixture.n_iter_,
+            "lower_bound": mixture.lower_bound_,
+            "rows_per_second": round(sum(row["rows"] for row in mixture.history_) / seconds) if seconds else None,
+            "seconds": round(time.perf_counter() - began, 2),
+            "peak_memory_bytes": peak_memory(),
+        },
+        options["log_format"],
+    )
+    if options["require_convergence"] and not mixture.converged_:
+        raise NotConverged(mixture.outcome_.sentence)

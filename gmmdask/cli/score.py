@@ -1,0 +1,44 @@
+"""gmmdask score: data and model -> mean log density."""
+
+import click
+
+from gmmdask.cli._options import accept_missing, log_format, open_where, where_to_run
+
+
+@click.command("score")
+@click.argument("data")
+@click.option("-m", "--model", required=True, type=click.Path(), help="Model file.")
+@accept_missing
+@where_to_run
+@log_format
+def command(
+    data: str,
+    model: str,
+    accept_missing: bool,
+    scheduler: str | None,
+    scheduler_file: str | None,
+    workers: int | None,
+    threads: int | None,
+    log_format: str,
+) -> None:
+    """Print the mean log density (nats per row), BIC and AIC of DATA under a model, by one pass."""
+    import math
+
+    from gmmdask.cli._tables import show
+    from gmmdask.model_file import load_model
+    from gmmdask.predict import total_score
+    from gmmdask.sources import open_source
+
+    mixture = load_model(model).mixture
+    source = open_source(data, accept_missing)
+    with open_where(scheduler, scheduler_file, workers, threads) as executor:
+        total = total_score(mixture, source, executor)
+    p = mixture.n_parameters
+    found = {
+        "rows": source.n,
+        "mean_log_density": total / source.n,
+        "log_likelihood": total,
+        "bic": -2 * total + p * math.log(source.n),
+        "aic": -2 * total + 2 * p,
+    }
+    show(found, log_format)

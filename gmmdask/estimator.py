@@ -1,0 +1,303 @@
+"""GaussianMixture: scikit-learn's estimator, for rows that do not fit in memory."""
+
+import warnings
+from collections.abc import Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from dask.utils import parse_bytes
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from gmmdask.algorithms import ALGORITHMS, Algorithm
+from gmmdask.algorithms.batch import STOPS
+from gmmdask.covariance import FAMILIES
+from gmmdask.covariance._base import Array
+from gmmdask.execution import open_executor
+from gmmdask.initialise import Start
+from gmmdask.job import Fitted, Job
+from gmmdask.mixture import Mixture
+from gmmdask.model_file import Model, load_model, save_model
+from gmmdask.outcome import Callback, Event
+from gmmdask.planning import Settings
+from gmmdask.predict import predict, total_score
+from gmmdask.sources import Source, open_source
+
+METHODS = ("kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened")
+
+
+class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
+    """Gaussian mixture, fitted out of core by expectation maximisation.
+
+    Takes scikit-learn's parameters with scikit-learn's meaning; data may be NumPy, dask or Zarr arrays, or the path of
+    a .npy file or Zarr array. Data that fits in the sample gives scikit-learn's model; larger data is sampled, started
+    on the sample, and fitted by passes over all rows.
+
+    Parameters
+    ----------
+    n_components : K.
+    covariance_type : {"full", "tied", "diag", "spherical"}
+    tol : stop when a pass gains less, nats per row; 0 always runs `max_iter` passes.
+    reg_covar : added to the diagonal of covariances, squared data units.
+    max_iter : passes over all rows; the first look is not one of them.
+    n_init : starts; the best is kept.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened"}
+    weights_init : (K,); means_init : (K, d); precisions_init : in the covariance type's shape.
+    random_state : seed.
+    warm_start : whether the next `fit` begins where the last one ended.
+    verbose : 1 tells each pass on standard error through `warnings`-free callbacks; see `callbacks`.
+    algorithm : "em", or a value such as `gmmdask.algorithms.Batch(stop="predicted")` that brings its own settings.
+    stop : {"gain", "predicted"}: scikit-learn's rule, or a bound on the predicted remaining gain.
+    checkpoint : file in which the fit saves itself after passes.
+    callbacks : functions that receive the events of `gmmdask.outcome`.
+    memory_limit : bytes, or a text such as "1GB", that the fit may add to its process.
+    sample_rows : rows of the sample; None for about 100 a parameter.
+
+    Attributes
+    ----------
+    weights_ (K,), means_ (K, d), covariances_, precisions_, precisions_cholesky_ (in the covariance type's shape),
+    converged_, n_iter_ (passes), lower_bound_ and lower_bounds_ (nats per row), n_features_in_,
+    history_ (one dict per pass: lower bound, gain, seconds, rows, bytes), outcome_ (why it ended, in words).
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "covariance_type": [StrOptions(set(FAMILIES))],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "reg_covar": [Interval(Real, 0.0, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "init_params": [StrOptions(set(METHODS))],
+        "weights_init": ["array-like", None],
+        "means_init": ["array-like", None],
+        "precisions_init": ["array-like", None],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+        "algorithm": [StrOptions(set(ALGORITHMS)), Algorithm],
+        "stop": [StrOptions(set(STOPS))],
+        "checkpoint": [str, Path, None],
+        "callbacks": ["array-like"],
+        "memory_limit": [Interval(Integral, 1, None, closed="left"), str, None],
+        "sample_rows": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "kmeans",
+        weights_init: Any = None,
+        means_init: Any = None,
+        precisions_init: Any = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+        algorithm: str | Algorithm = "em",
+        stop: str = "gain",
+        checkpoint: str | Path | None = None,
+        callbacks: Sequence[Callback] = (),
+        memory_limit: int | str | None = None,
+        sample_rows: int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.algorithm = algorithm
+        self.stop = stop
+        self.checkpoint = checkpoint
+        self.callbacks = callbacks
+        self.memory_limit = memory_limit
+        self.sample_rows = sample_rows
+
+    # --- fitting -----------------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, *, scheduler: Any = None, resume: bool = False) -> Self:
+        """Fits the mixture to X, n rows of d features.
+
+        Parameters
+        ----------
+        X : array, path or source; see `gmmdask.sources.open_source`.
+        scheduler : None (the current Dask client, else threads), a Client, an address, "threads" or "synchronous".
+        resume : continue from `checkpoint` if there is one.
+
+        Raises
+        ------
+        ValueError
+            For unusable data or parameters, or an ill-defined covariance.
+        gmmdask.execution.ClusterError, OSError
+            For trouble with a cluster or storage; the checkpoint is kept.
+        """
+        self._validate_params()
+        source = open_source(X)
+        with open_executor(scheduler) as executor:
+            job = Job(source, self._settings(source), executor, self._emit, self.checkpoint, resume)
+            fitted = job.run()
+        return self._accept(fitted)
+
+    def fit_predict(self, X: Any, y: Any = None, **options: Any) -> Any:
+        """Fits, then labels the rows: the component of highest posterior probability each."""
+        return self.fit(X, **options).predict(X)
+
+    def _emit(self, event: Event) -> None:
+        for callback in self.callbacks:
+            callback(event)
+
+    def _settings(self, source: Source) -> Settings:
+        warm = self.warm_start and hasattr(self, "means_")
+        start = self._start(source.d, warm)
+        limit = parse_bytes(self.memory_limit) if isinstance(self.memory_limit, str) else self.memory_limit
+        algorithm = self.algorithm
+        if isinstance(algorithm, str):
+            algorithm = ALGORITHMS[algorithm](tol=self.tol, max_iter=self.max_iter, stop=self.stop)  # type: ignore[call-arg]
+        state = self.random_state
+        if not isinstance(state, int | np.integer | None):
+            state = check_random_state(state)
+        bounds = tuple(self.lower_bounds_[-3:]) if warm else ()
+        n_init = 1 if warm else self.n_init
+        return Settings(start, algorithm, self.reg_covar, n_init, state, limit, self.sample_rows, bounds)
+
+    def _start(self, d: int, warm: bool) -> Start:
+        """The start, with given parameters checked against (K, d)."""
+        if warm:
+            return Start(
+                self.covariance_type, self.n_components, self.init_params, self.weights_, self.means_, self.precisions_
+            )
+        k, family = self.n_components, FAMILIES[self.covariance_type]
+        weights = checked("weights", self.weights_init, (k,))
+        if weights is not None and not (np.all((weights >= 0) & (weights <= 1)) and abs(weights.sum() - 1) < 1e-6):
+            raise ValueError(
+                f"The parameter 'weights' should be in the range [0, 1] and normalized, but got min "
+                f"{weights.min():.5f}, max {weights.max():.5f}, sum {weights.sum():.5f}"
+            )
+        means = checked("means", self.means_init, (k, d))
+        precisions = checked(f"{self.covariance_type} precision", self.precisions_init, family.own_shape(k, d))
+        if precisions is not None:
+            try:
+                family.root(precisions, d)
+            except ValueError:
+                kind = "positive" if precisions.ndim < 2 or family.name == "diag" else "symmetric, positive-definite"
+                raise ValueError(f"{self.covariance_type!r} precision should be {kind}") from None
+        return Start(self.covariance_type, k, self.init_params, weights, means, precisions)
+
+    def _accept(self, fitted: Fitted) -> Self:
+        self._set_mixture(fitted.mixture)
+        self.outcome_, self.history_, self.provenance_ = fitted.outcome, fitted.history, fitted.provenance
+        self.converged_, self.n_iter_ = fitted.outcome.converged, fitted.laps
+        self.lower_bounds_ = list(fitted.bounds)
+        self.lower_bound_ = fitted.bounds[-1] if fitted.bounds else -np.inf
+        if fitted.without_spread:
+            warnings.warn(
+                f"features {list(fitted.without_spread)} are constant or linearly dependent: reg_covar carries them.",
+                stacklevel=3,
+            )
+        if not self.converged_ and self.max_iter > 0 and self.tol > 0:
+            warnings.warn(f"The fit did not converge: {fitted.outcome.sentence}", ConvergenceWarning, stacklevel=3)
+        return self
+
+    def _set_mixture(self, mixture: Mixture) -> None:
+        self.mixture_, self.n_features_in_ = mixture, mixture.d
+        self.weights_, self.means_, self.covariances_ = mixture.weights, mixture.means, mixture.covariances
+        self.precisions_ = mixture.family.precisions(mixture.root)
+        self.precisions_cholesky_ = mixture.family.precisions_cholesky(mixture.root)
+
+    # --- using -------------------------------------------------------------------------------------------------
+
+    def _predict(self, X: Any, what: str) -> Any:
+        check_is_fitted(self)
+        return predict(self.mixture_, open_source(X), what)
+
+    def predict(self, X: Any) -> Any:
+        """Component of highest posterior probability of each row, (n,): NumPy for rows in memory, else lazy dask."""
+        return self._predict(X, "labels")
+
+    def predict_proba(self, X: Any) -> Any:
+        """Posterior probabilities, (n, K): NumPy for rows in memory, else lazy dask."""
+        return self._predict(X, "proba")
+
+    def score_samples(self, X: Any) -> Any:
+        """Log density of each row in nats, (n,): NumPy for rows in memory, else lazy dask."""
+        return self._predict(X, "score")
+
+    def score(self, X: Any, y: Any = None, *, scheduler: Any = None) -> float:
+        """Mean log density of the rows, nats per row, by one pass."""
+        check_is_fitted(self)
+        source = open_source(X)
+        with open_executor(scheduler) as executor:
+            return total_score(self.mixture_, source, executor) / source.n
+
+    def bic(self, X: Any) -> float:
+        """Bayesian information criterion, -2 LL + p log n; smaller is better."""
+        source = open_source(X)
+        return float(-2 * self.score(source) * source.n + self.mixture_.n_parameters * np.log(source.n))
+
+    def aic(self, X: Any) -> float:
+        """Akaike information criterion, -2 LL + 2 p; smaller is better."""
+        source = open_source(X)
+        return float(-2 * self.score(source) * source.n + 2 * self.mixture_.n_parameters)
+
+    def sample(self, n_samples: int = 1) -> tuple[Array, np.ndarray]:
+        """Rows (n_samples, d) drawn from the mixture, and their components (n_samples,), in order of component."""
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample.")
+        random = check_random_state(self.random_state)
+        rng = np.random.default_rng(random.randint(2**32, size=4, dtype=np.uint64))
+        rows, labels = self.mixture_.sample(n_samples, rng)
+        order = np.argsort(labels, kind="stable")
+        return rows[order], labels[order]
+
+    # --- files -------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model to one file, atomically, without pickle."""
+        check_is_fitted(self)
+        save_model(path, Model(self.mixture_, self.provenance_))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """A fitted estimator from a file that `save` or the command line wrote.
+
+        Raises
+        ------
+        gmmdask.container.FileError
+            If it is not a readable model.
+        """
+        model = load_model(path)
+        estimator = cls(model.mixture.n_components, covariance_type=model.mixture.covariance_type)
+        estimator._set_mixture(model.mixture)
+        estimator.provenance_ = model.provenance
+        return estimator
+
+
+def checked(name: str, value: Any, shape: tuple[int, ...]) -> Array | None:
+    """A given parameter as a float64 array of the right shape."""
+    if value is None:
+        return None
+    array = np.ascontiguousarray(value, dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(f"The parameter {name!r} should have the shape of {shape}, but got {array.shape}")
+    return array

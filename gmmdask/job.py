@@ -1,0 +1,258 @@
+"""One fit from data to model: plan, pilot, start, passes. What the estimator and the command line both run."""
+
+import importlib.metadata
+import platform
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmmdask.algorithms import Algorithm, State
+from gmmdask.checkpoint import Checkpoint
+from gmmdask.covariance import IllDefinedCovariance
+from gmmdask.execution import Executor, one_thread
+from gmmdask.fit import Expected, Run, advance
+from gmmdask.frame import Frame, Prior
+from gmmdask.initialise import Ground, best_start, in_memory, one_start
+from gmmdask.mixture import Mixture
+from gmmdask.outcome import (
+    Callback,
+    CheckpointWritten,
+    DirectionsWithoutSpread,
+    Event,
+    FitStarted,
+    KernelChanged,
+    Outcome,
+    PassDone,
+    PilotDone,
+    Reason,
+)
+from gmmdask.pilot import FirstLook, Moments, first_look
+from gmmdask.planning import Settings, plan_fit, sample_sizes
+from gmmdask.sources import Source
+from gmmdask.task import Data
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """What a checkpoint holds: enough to go on to the same bits."""
+
+    data: dict[str, Any]
+    settings: dict[str, Any]
+    seed: int
+    look: FirstLook | None = None
+    runs: tuple[Run, ...] = ()
+    history: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted mixture in data units, and what happened on the way; `bounds` are lower bounds in nats per row."""
+
+    mixture: Mixture
+    outcome: Outcome
+    laps: int
+    bounds: tuple[float, ...]
+    history: tuple[dict[str, Any], ...]
+    provenance: dict[str, Any]
+    without_spread: tuple[int, ...]
+
+
+def stored_classes() -> dict[str, type]:
+    """Names and types of the frozen values that a checkpoint may hold."""
+    plain = (Progress, FirstLook, Moments, Run, Frame, Prior, Mixture, Outcome, Reason)
+    return {kind.__name__: kind for kind in (*plain, *State.registry.values(), *all_algorithms(Algorithm))}
+
+
+def all_algorithms(kind: type) -> list[type]:
+    """A class and all that extend it."""
+    children: list[type] = kind.__subclasses__()
+    return [kind, *(found for child in children for found in all_algorithms(child))]
+
+
+class Job:
+    """A fit under way: owns the order of its stages and what is saved between them.
+
+    Parameters
+    ----------
+    executor : entered by the caller.
+    emit : receives events.
+    checkpoint : path, or None for no checkpoint.
+    resume : whether an existing checkpoint is continued.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        settings: Settings,
+        executor: Executor,
+        emit: Callback,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+    ) -> None:
+        self.source, self.settings, self.executor = source, settings, executor
+        self.plan, self.memory = plan_fit(source, settings, executor)
+        self.callback, self.kernel = emit, "products"
+        self.checkpoint = None if checkpoint is None else Checkpoint(checkpoint, stored_classes(), resume)
+        self.progress = self._begin()
+
+    def emit(self, event: Event) -> None:
+        """Passes an event on, and keeps what the history and the model tell of it."""
+        if isinstance(event, PassDone):
+            self.progress = replace(self.progress, history=(*self.progress.history, asdict(event)))
+        if isinstance(event, KernelChanged):
+            self.kernel = event.kernel
+        self.callback(event)
+
+    def _begin(self) -> Progress:
+        found = self.checkpoint.load() if self.checkpoint is not None else None
+        data, settings = self.source.fingerprint(), self.settings.describe()
+        if found is None:
+            drawn = np.random.SeedSequence().generate_state(1)[0]
+            seed = self.settings.random_state if isinstance(self.settings.random_state, int | np.integer) else drawn
+            return Progress(data, settings, int(seed))
+        for what, old, new in (("data", found.data, data), ("settings", _fixed(found.settings), _fixed(settings))):
+            different = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+            if different:
+                told = "; ".join(f"{key}: {old.get(key)!r} then, {new.get(key)!r} now" for key in different)
+                raise ValueError(
+                    f"the checkpoint belongs to a fit of other {what} ({told}). Only max_iter and tol may change on "
+                    "resume. Remove the checkpoint to start anew."
+                )
+        runs = tuple(self._continued(run) for run in found.runs)
+        return Progress(data, settings, found.seed, found.look, runs, found.history)
+
+    def _continued(self, run: Run) -> Run:
+        """A run from a checkpoint under the present `max_iter` and `tol`, which may reopen it."""
+        same = run.algorithm == self.settings.algorithm
+        finished = run.state.laps >= getattr(self.settings.algorithm, "max_iter", np.inf)
+        state = run.state if same or finished else replace(run.state, outcome=None)
+        return replace(run, algorithm=self.settings.algorithm, state=state)
+
+    def save(self, now: bool = False) -> None:
+        if self.checkpoint is not None and self.checkpoint.save(self.progress, now):
+            self.callback(CheckpointWritten("fit", str(self.checkpoint.path)))
+
+    def run(self) -> Fitted:
+        """Goes through all stages that are not behind yet."""
+        limit = getattr(self.settings.algorithm, "max_iter", 0)
+        source, plan = self.source, self.plan
+        self.callback(FitStarted("fit", source.n, source.d, len(plan.parts), limit, self.executor.name))
+        with one_thread():
+            try:
+                data = Data(source, plan, self.executor)
+                if self.progress.look is None:
+                    self._first_look(data)
+                look = self.progress.look
+                assert look is not None
+                frame = Frame.of(self.settings.family, look.moments.mean, look.moments.covariance)
+                without_spread = self._spread(frame, look)
+                if look.whole:
+                    start = self.settings.start
+                    data = in_memory(look.sample, start.covariance_type, start.n_components, self.executor.beside)
+                if not self.progress.runs:
+                    self._start(frame, look)
+                self._advance(data, look)
+            except BaseException:
+                if self.progress.look is not None:
+                    self.save(now=True)
+                raise
+        return self._fitted(without_spread)
+
+    def _first_look(self, data: Data) -> None:
+        began = time.perf_counter()
+        look = first_look(data, self.progress.seed, *sample_sizes(self.source, self.settings))
+        self.progress = replace(self.progress, look=look)
+        self.emit(PilotDone("fit", len(look.sample), len(look.held_out), time.perf_counter() - began))
+        self.save(now=True)
+
+    def _spread(self, frame: Frame, look: FirstLook) -> tuple[int, ...]:
+        """Features that span directions without spread: told, or refused if nothing would carry them."""
+        flat = np.diag(frame.covariance_in(look.moments.covariance)) < 0.5
+        if not flat.any() or (self.settings.start.covariance_type == "spherical" and not flat.all()):
+            return ()
+        spans = np.diag(frame.inverse) if frame.inverse.ndim == 1 else frame.inverse
+        involved = np.abs(spans[:, flat]).max(axis=1)
+        features = tuple(int(i) for i in np.flatnonzero(involved > 1e-6 * involved.max()))
+        if self.settings.reg_covar == 0:
+            raise ValueError(
+                f"{IllDefinedCovariance.SENTENCE} {self.source.name}: features {list(features)} are constant or "
+                "linearly dependent, and reg_covar=0 does not carry them. Leave them out, or set reg_covar above 0."
+            )
+        self.emit(DirectionsWithoutSpread("fit", features))
+        return features
+
+    def _start(self, frame: Frame, look: FirstLook) -> None:
+        settings, start, seed = self.settings, self.settings.start, self.progress.seed
+        prior = Prior.of(start.covariance_type, start.n_components, frame, settings.reg_covar)
+        if look.whole:
+            given = settings.random_state
+            random = given if isinstance(given, np.random.RandomState) else np.random.RandomState(seed % 2**32)
+            mixtures = [one_start(start, look.sample, frame, prior, random) for _ in range(settings.n_init)]
+        else:
+            sample, held_out = (
+                in_memory(rows, start.covariance_type, start.n_components, self.executor.beside)
+                for rows in (look.sample, look.held_out)
+            )
+            ground = Ground(look.sample, sample, held_out, frame, prior)
+            mixtures = [
+                best_start(start, settings.n_init, seed, ground, getattr(settings.algorithm, "tol", 0), self.emit)
+            ]
+        runs = []
+        for index, mixture in enumerate(mixtures):
+            state = settings.algorithm.start(mixture)
+            if settings.bounds:
+                state = replace(state, bounds=tuple(bound - frame.log_det for bound in settings.bounds))  # type: ignore[call-arg]
+            runs.append(Run(f"start-{index}" if len(mixtures) > 1 else "fit", settings.algorithm, state, frame, prior))
+        self.progress = replace(self.progress, runs=tuple(runs))
+        self.save(now=True)
+
+    def _advance(self, data: Data, look: FirstLook) -> None:
+        def save(runs: tuple[Run, ...]) -> None:
+            self.progress = replace(self.progress, runs=runs)
+            self.save()
+
+        expected = Expected(look.moments.weight, look.moments.mean, look.moments.covariance)
+        advance(self.progress.runs, data, self.emit, expected, save)
+        self.save(now=True)
+
+    def _fitted(self, without_spread: tuple[int, ...]) -> Fitted:
+        runs, history = self.progress.runs, self.progress.history
+        last = {row["run"]: row["lower_bound"] for row in history}
+        best = max(runs, key=lambda run: last.get(run.name, -np.inf))
+        rows = tuple(row for row in history if row["run"] == best.name)
+        outcome = best.state.outcome
+        assert outcome is not None
+        provenance = {
+            "data": self.progress.data,
+            "rows": self.source.n,
+            "settings": {**self.progress.settings, "seed": self.progress.seed},
+            "block_rows": self.plan.block_rows,
+            "parts": len(self.plan.parts),
+            "kernel": self.kernel,
+            "versions": versions(),
+            "outcome": {
+                "reason": outcome.reason.value,
+                "sentence": outcome.sentence,
+                "predicted_gain": outcome.predicted_gain,
+            },
+            "history": list(rows),
+        }
+        bounds = tuple(row["lower_bound"] for row in rows)
+        mixture = best.frame.mixture_out(best.state.mixture)
+        return Fitted(mixture, outcome, best.state.laps, bounds, rows, provenance, without_spread)
+
+
+def _fixed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that may not change on resume."""
+    algorithm = {key: value for key, value in settings["algorithm"].items() if key not in ("max_iter", "tol")}
+    return {**settings, "algorithm": algorithm}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the bits."""
+    names = ("gmmdask", "numpy", "scipy", "scikit-learn", "dask", "zarr")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {**found, "python": platform.python_version(), "machine": platform.machine()}

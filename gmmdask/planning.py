@@ -1,0 +1,145 @@
+"""What a fit will do and take, from data and settings alone, before anything is read."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from gmmdask.algorithms import Algorithm
+from gmmdask.covariance import FAMILIES, Family
+from gmmdask.estep import block_rows, peak_bytes
+from gmmdask.execution import Executor, Plan, make_plan
+from gmmdask.initialise import Start
+from gmmdask.sources import DataError, Source
+
+SAMPLE_BYTES = 64 << 20
+MIN_SAMPLE_ROWS = 10_000
+MIN_HELD_OUT_ROWS = 1_000
+OVERHEAD_BYTES = 96 << 20  # modules imported on the way, stacks of threads, and what the allocator keeps
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """What is asked of a fit; checked by whoever makes it.
+
+    Parameters
+    ----------
+    start : covariance type, number of components and how to begin.
+    algorithm : of the passes over all data.
+    reg_covar : added to the diagonal of covariances, in squared data units.
+    n_init : starts.
+    random_state : seed, or None to draw one; a RandomState only for data that fits in the sample.
+    memory_limit : bytes that the fit may add to its process; shapes the plan. None for constants of the code.
+    sample_rows : rows of the pilot's sample; None for about 100 a parameter.
+    bounds : lower bounds (nats per row) of earlier passes that a warm start goes on from.
+    """
+
+    start: Start
+    algorithm: Algorithm
+    reg_covar: float = 1e-6
+    n_init: int = 1
+    random_state: Any = None
+    memory_limit: int | None = None
+    sample_rows: int | None = None
+    bounds: tuple[float, ...] = ()
+
+    @property
+    def family(self) -> Family:
+        return FAMILIES[self.start.covariance_type]
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the model, as JSON values: but for `max_iter` and `tol`, a resumed fit must have the same."""
+        algorithm = {"name": type(self.algorithm).__name__, **asdict(self.algorithm)}  # type: ignore[call-overload]
+        seed = self.random_state if isinstance(self.random_state, int | None) else "RandomState"
+        given = {
+            name: part.tolist()
+            for name in ("weights", "means", "precisions")
+            if (part := getattr(self.start, name)) is not None
+        }
+        return {
+            "n_components": self.start.n_components,
+            "covariance_type": self.start.covariance_type,
+            "init_params": self.start.method,
+            "algorithm": algorithm,
+            "reg_covar": self.reg_covar,
+            "n_init": self.n_init,
+            "random_state": seed,
+            "memory_limit": self.memory_limit,
+            "sample_rows": self.sample_rows,
+            **({"given": given} if given else {}),
+        }
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes: of one task, of the driver beside its tasks, and tasks at once in the driver's process."""
+
+    task: int
+    driver: int
+    tasks: int
+
+    @property
+    def peak(self) -> int:
+        return self.task * self.tasks + self.driver
+
+
+def sample_sizes(source: Source, settings: Settings) -> tuple[int, int]:
+    """Rows of the sample and of the held-out rows: functions of the data's shape and the settings."""
+    d, k = source.d, settings.start.n_components
+    parameters = k - 1 + k * d + settings.family.n_parameters(k, d)
+    bytes_allowed = SAMPLE_BYTES if settings.memory_limit is None else min(SAMPLE_BYTES, settings.memory_limit // 16)
+    wanted = settings.sample_rows or min(max(MIN_SAMPLE_ROWS, 100 * parameters), max(1, bytes_allowed // (8 * d)))
+    return wanted, max(MIN_HELD_OUT_ROWS, wanted // 10)
+
+
+def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Plan, Memory]:
+    """The plan of a fit and the memory it will take; nothing has been read yet.
+
+    Blocks shrink until a task fits in a quarter of `memory_limit`.
+
+    Raises
+    ------
+    DataError
+        If what cannot shrink does not fit: storage chunks, the sample, or the statistics.
+    """
+    k, d, limit = settings.start.n_components, source.d, settings.memory_limit
+    if source.n < k:
+        raise DataError(
+            f"{source.name}: Expected n_samples >= n_components but got n_components = {k}, n_samples = {source.n}. "
+            "Ask for fewer components."
+        )
+    rows = block_rows(settings.family, d, k)
+    plan = make_plan(source.edges, d, rows)
+    reading = max(source.read_bytes(part.start, part.stop) for part in plan.parts)
+
+    def task_bytes(rows: int) -> int:
+        pilot = 8 * rows * (3 * d + 4) + 24 * d * d
+        return reading + 16 * rows * d + max(pilot, peak_bytes(settings.family, k, d, rows))
+
+    if limit is not None:
+        while task_bytes(rows) > limit // 4 and rows > 128:
+            rows //= 2
+        if task_bytes(rows) > limit // 4:
+            least = 4 * task_bytes(rows)
+            raise DataError(
+                f"{source.name}: a task needs {task_bytes(rows):,} bytes, of which {reading:,} hold storage chunks of "
+                f"{source.chunk_rows} rows; memory_limit={limit:,} allows a quarter of it, {limit // 4:,}. Store the "
+                f"data in smaller chunks, or allow memory_limit={least:,}."
+            )
+    task, driver = task_bytes(rows), driver_bytes(source, settings)
+    if limit is not None:
+        if driver + task > limit:
+            raise DataError(
+                f"{source.name}: the driver needs {driver:,} bytes and a task {task:,}; memory_limit={limit:,}. Allow "
+                f"memory_limit={driver + task:,}, or set a smaller sample_rows."
+            )
+        executor.limit_tasks(max(1, (limit - driver) // task))
+    return replace(plan, block_rows=rows), Memory(task, driver, executor.tasks_at_once)
+
+
+def driver_bytes(source: Source, settings: Settings) -> int:
+    """Bytes of the sample while it is drawn, clustered and fitted, of statistics that wait, and of all else."""
+    wanted, held_out = sample_sizes(source, settings)
+    k, d, runs = settings.start.n_components, source.d, settings.n_init
+    rows = min(source.n, wanted + held_out)
+    soft = 16 * rows * k if settings.start.method == "random" else 0
+    scratch = peak_bytes(settings.family, k, d, block_rows(settings.family, d, k), runs)
+    return OVERHEAD_BYTES + 5 * rows * d * 8 + soft + 2 * scratch

@@ -1,0 +1,334 @@
+"""Pictures of mixtures: axes in, axes out. Needs the extra `plot`.
+
+No function touches matplotlib's global state (pyplot, rcParams), so pictures can be made in any thread and notebook.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gmmdask.covariance._base import Array
+from gmmdask.mixture import Mixture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, QUIET, GRID = "#333333", "#8c8c8c", "#ececec"
+# ten colours that people with colour-blindness tell apart (Petroff 2021, arXiv:2107.02270)
+QUALITATIVE = ("3f90da", "ffa90e", "bd1f01", "832db6", "94a4a2", "a96b59", "e76300", "b9ac70", "717581", "92dadd")
+LEGEND_COMPONENTS = 12  # more entries would be read by nobody
+SCATTER_ROWS, HISTOGRAM_ROWS = 20_000, 200_000
+MOST_MARGINALS = 16
+GRID_POINTS = 240
+INSIDE = (0.95, 0.8, 0.6, 0.4, 0.2)  # shares of the mass that density contours hold
+
+
+def part(name: str) -> Any:
+    """The matplotlib module of a name.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    try:
+        return import_module(f"matplotlib.{name}")
+    except ImportError as error:
+        raise ImportError('pictures need matplotlib. Install it with: pip install "gmmdask[plot]"') from error
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure (inches) that draws itself without a window."""
+    layout = part("layout_engine").ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    figure = part("figure").Figure(figsize=(width, height), layout=layout, facecolor="white")
+    part("backends.backend_agg").FigureCanvasAgg(figure)
+    return figure
+
+
+def new_axes() -> "Axes":
+    ax: Axes = new_figure(5.2, 4.2).add_subplot()
+    return ax
+
+
+def colours(n_components: int) -> Array:
+    """One colour (red, green, blue) a component, (K, 3), by its number alone.
+
+    Up to ten are apart for everybody; beyond, they go through viridis, which is ordered for everybody.
+    """
+    if n_components <= len(QUALITATIVE):
+        return np.array([[int(code[i : i + 2], 16) / 255 for i in (0, 2, 4)] for code in QUALITATIVE[:n_components]])
+    shades = part("cm").viridis(np.linspace(0.0, 0.95, n_components))
+    return np.asarray(shades[:, :3], dtype=np.float64)
+
+
+def thinned(n: int, most: int) -> np.ndarray:
+    """Numbers of at most `most` of n rows, in random order: always the same for the same n."""
+    return np.random.default_rng([n, most]).permutation(n)[:most]
+
+
+def marginal(mixture: Mixture, features: Sequence[int]) -> Mixture:
+    """The mixture of some of the features: their rows of the means, their rows and columns of the covariances."""
+    at = np.asarray(features)
+    single = (mixture.reordered([k]).dense_covariances()[0] for k in range(mixture.n_components))
+    covariances = np.stack([covariance[np.ix_(at, at)] for covariance in single])
+    return Mixture("full", mixture.weights, np.ascontiguousarray(mixture.means[:, at]), covariances)
+
+
+def densities(mixture: Mixture, points: Array) -> Array:
+    """Weighted densities π_k N(x|k) of the components, (K, m), at points (m, d)."""
+    found = np.empty((mixture.n_components, len(points)))
+    for k, mean in enumerate(mixture.means):
+        white = mixture.family.whiten(mixture.root, k, (points - mean).T)
+        found[k] = np.exp(mixture.log_scale[k] - 0.5 * np.einsum("dm,dm->m", white, white))
+    return found
+
+
+def telling_features(mixture: Mixture) -> tuple[int, int]:
+    """The two features of which the means explain the largest share of the variance."""
+    mean, covariance = mixture.moments()
+    between = mixture.weights @ (mixture.means - mean) ** 2
+    first, second = np.sort(np.argsort(-between / np.diag(covariance), kind="stable")[:2])
+    return int(first), int(second)
+
+
+def feature_name(names: Sequence[str] | None, index: int) -> str:
+    return f"feature {index}" if names is None else str(names[index])
+
+
+def tidy(ax: "Axes", title: str = "", x: str = "", y: str = "") -> None:
+    """Quiet axes: no box, a light grid behind the data, small grey ticks."""
+    ax.set_axisbelow(True)
+    ax.grid(visible=True, color=GRID, linewidth=0.8)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(QUIET)
+    ax.tick_params(colors=QUIET, labelcolor=INK, labelsize=8, length=3)
+    if x:
+        ax.set_xlabel(x, fontsize=9, color=INK)
+    if y:
+        ax.set_ylabel(y, fontsize=9, color=INK)
+    if title:
+        ax.set_title(title, fontsize=10, color=INK, loc="left")
+
+
+def keys(mixture: Mixture) -> list[Any]:
+    """Legend entries: the colour, number and weight of each component."""
+    line = part("lines").Line2D
+    return [
+        line([], [], linestyle="", marker="o", markersize=6, color=colour, label=f"{k}: {weight:.1%}")
+        for k, (colour, weight) in enumerate(zip(colours(mixture.n_components), mixture.weights, strict=True))
+    ]
+
+
+# --- pictures --------------------------------------------------------------------------------------------------
+
+
+def scatter(
+    rows: np.ndarray,
+    labels: np.ndarray | None,
+    mixture: Mixture | None = None,
+    features: tuple[int, int] = (0, 1),
+    ax: "Axes | None" = None,
+    names: Sequence[str] | None = None,
+) -> "Axes":
+    """Rows coloured by component, with means and ellipses if there is a mixture.
+
+    Parameters
+    ----------
+    rows : (n, d), in memory; at most 20,000 of them are drawn, chosen at random.
+    labels : (n,) component numbers, or None for grey rows.
+    features : the two that are drawn.
+    names : (d,) of the features.
+    """
+    ax = new_axes() if ax is None else ax
+    i, j = features
+    chosen = thinned(len(rows), SCATTER_ROWS)
+    colour: Any = QUIET
+    if labels is not None:
+        n_components = mixture.n_components if mixture is not None else int(np.max(labels)) + 1
+        colour = colours(n_components)[labels[chosen]]
+    size = float(np.clip(16_000 / len(chosen), 3.0, 16.0))
+    opacity = float(np.clip(30 / len(chosen) ** 0.5, 0.35, 0.8))
+    ax.scatter(rows[chosen, i], rows[chosen, j], s=size, c=colour, alpha=opacity, linewidths=0, rasterized=True)
+    if mixture is not None:
+        ellipses(mixture, features, ax)
+    tidy(ax, "Rows by component", feature_name(names, i), feature_name(names, j))
+    return ax
+
+
+def ellipses(mixture: Mixture, features: tuple[int, int] = (0, 1), ax: "Axes | None" = None) -> "Axes":
+    """The mean of each component, and its covariance as ellipses at one and two standard deviations."""
+    ax = new_axes() if ax is None else ax
+    crowd = 1.0 if mixture.n_components <= LEGEND_COMPONENTS else 0.6
+    halo = part("patheffects").withStroke(linewidth=2.4 * crowd, foreground="white")
+    ellipse, flat, shades = part("patches").Ellipse, marginal(mixture, features), 0.75 * colours(mixture.n_components)
+    for mean, covariance, shade in zip(flat.means, flat.covariances, shades, strict=True):
+        values, vectors = np.linalg.eigh(covariance)
+        axes = 2 * np.sqrt(np.maximum(values, 0))
+        angle = float(np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0])))
+        for sigmas, line in ((1, 1.4), (2, 1.0)):
+            outline = ellipse(mean, *(sigmas * axes), angle=angle, fill=False, edgecolor=shade, zorder=3)
+            outline.set(linewidth=line * crowd, path_effects=[halo])
+            ax.add_patch(outline)
+    x, y = flat.means.T
+    ax.scatter(x, y, s=26 * crowd**2, c=shades, edgecolors="white", linewidths=crowd, zorder=4)
+    ax.autoscale_view()
+    tidy(ax)
+    return ax
+
+
+def marginals(
+    rows: np.ndarray,
+    mixture: Mixture,
+    features: Sequence[int] | None = None,
+    axes: "Sequence[Axes] | None" = None,
+    names: Sequence[str] | None = None,
+) -> "list[Axes]":
+    """A histogram of each feature under the density of the mixture (dark) and of its components (coloured).
+
+    Parameters
+    ----------
+    rows : (n, d), in memory.
+    features : which; the first 16 by default.
+    axes : as many as there are features.
+    """
+    features = range(min(mixture.d, MOST_MARGINALS)) if features is None else features
+    if axes is None:
+        axes = panels(new_figure(*panel_size(len(features))), len(features))
+    chosen = thinned(len(rows), HISTOGRAM_ROWS)
+    for ax, i in zip(axes, features, strict=True):
+        draw_marginal(ax, np.asarray(rows[chosen, i], dtype=np.float64), marginal(mixture, [i]))
+        tidy(ax, x=feature_name(names, i))
+        ax.grid(visible=False)
+        ax.spines["left"].set_visible(False)
+        ax.set_yticks([])
+    return list(axes)
+
+
+def draw_marginal(ax: "Axes", values: Array, mixture: Mixture) -> None:
+    """One feature: values (n,) and a mixture in one dimension."""
+    n_bins = int(np.clip(2 * len(values) ** (1 / 3), 10, 80))
+    heights, _, _ = ax.hist(values, bins=n_bins, density=True, color="#d9dde2", linewidth=0)
+    low, high = ax.get_xlim()
+    # wide steps miss narrow components: each one brings points of its own
+    own = mixture.means + np.sqrt(mixture.covariances[:, 0]) * np.linspace(-4, 4, 33)
+    x = np.unique(np.concatenate([np.linspace(low, high, 400), own[(own >= low) & (own <= high)]]))
+    found = densities(mixture, x[:, None])
+    total = found.sum(axis=0)
+    ax.plot(x, total, color=INK, linewidth=2.0)
+    for colour, curve in zip(colours(mixture.n_components), found, strict=True):
+        ax.plot(x, curve, color=colour, linewidth=1.1)
+    ax.set_xlim(low, high)
+    ax.set_ylim(0, 1.08 * np.clip(total.max(), np.max(heights), 4 * np.max(heights)))
+
+
+def density(
+    mixture: Mixture,
+    features: tuple[int, int] = (0, 1),
+    rows: np.ndarray | None = None,
+    ax: "Axes | None" = None,
+    names: Sequence[str] | None = None,
+) -> "Axes":
+    """Contours of the mixture's density on two features: the smallest regions that hold 20 to 95 % of the mass.
+
+    Parameters
+    ----------
+    rows : (n, d), drawn underneath as dots.
+    """
+    ax = new_axes() if ax is None else ax
+    i, j = features
+    flat = marginal(mixture, features)
+    reach = 3.2 * np.sqrt(np.diagonal(flat.covariances, axis1=1, axis2=2))
+    low, high = (flat.means - reach).min(axis=0), (flat.means + reach).max(axis=0)
+    x, y = (np.linspace(a, b, GRID_POINTS) for a, b in zip(low, high, strict=True))
+    total = np.zeros(GRID_POINTS**2)
+    for k in range(mixture.n_components):
+        total += densities(flat.reordered([k]), np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2))[0]
+    surface = total.reshape(GRID_POINTS, GRID_POINTS)
+    levels = mass_levels(total)
+    shades = part("cm").Blues(np.linspace(0.12, 0.75, len(levels)))
+    ax.contourf(x, y, surface, levels=[*levels, np.inf], colors=shades)
+    if rows is not None:
+        chosen = thinned(len(rows), SCATTER_ROWS // 10)
+        ax.scatter(rows[chosen, i], rows[chosen, j], s=2.0, c=INK, alpha=0.35, linewidths=0, rasterized=True)
+    tidy(ax, "Density", feature_name(names, i), feature_name(names, j))
+    return ax
+
+
+def mass_levels(values: Array) -> Array:
+    """Heights, rising, above which the shares `INSIDE` of the total of density values on a regular grid lie."""
+    falling = np.sort(values)[::-1]
+    share = np.cumsum(falling) / falling.sum()
+    return np.unique(falling[np.minimum(np.searchsorted(share, INSIDE), len(falling) - 2)])
+
+
+def convergence(history: Sequence[Mapping[str, Any]], ax: "Axes | None" = None) -> "Axes":
+    """The lower bound after each lap.
+
+    Parameters
+    ----------
+    history : one mapping a lap, with "lap" and "lower_bound" (nats per row).
+    """
+    ax = new_axes() if ax is None else ax
+    laps, bounds = ([float(entry[name]) for entry in history] for name in ("lap", "lower_bound"))
+    marker = "o" if len(laps) <= 40 else ""
+    ax.plot(laps, bounds, color=f"#{QUALITATIVE[0]}", linewidth=1.6, marker=marker, markersize=4)
+    ax.xaxis.set_major_locator(part("ticker").MaxNLocator(integer=True))
+    ax.ticklabel_format(axis="y", useOffset=False)
+    tidy(ax, "Convergence", "pass", "lower bound (nats per row)")
+    return ax
+
+
+# --- the overview ----------------------------------------------------------------------------------------------
+
+
+def panel_size(n: int) -> tuple[float, float]:
+    """Inches of a figure of n small panels."""
+    return 2.6 * min(n, 4) + 0.6, 1.7 * -(-n // 4) + 0.3
+
+
+def panels(figure: Any, n: int) -> "list[Axes]":
+    """n axes in lines of four, on a figure or a part of one."""
+    across = min(n, 4)
+    return [figure.add_subplot(-(-n // across), across, at + 1) for at in range(n)]
+
+
+def overview(
+    rows: np.ndarray,
+    labels: np.ndarray | None,
+    mixture: Mixture,
+    path: str | Path,
+    features: tuple[int, int] | None = None,
+    names: Sequence[str] | None = None,
+) -> None:
+    """One PNG of a fit: rows by component and density on two features, and the marginals of up to 16.
+
+    Parameters
+    ----------
+    rows, labels : (n, d) and (n,), in memory: a sample will do.
+    features : the two of the upper pictures; those in which the components differ most by default.
+    """
+    n_marginals = min(mixture.d, MOST_MARGINALS)
+    _, height = panel_size(n_marginals)
+    if mixture.d == 1:
+        figure = new_figure(8.0, 4.0)
+        bottom = figure.subfigures()
+    else:
+        figure = new_figure(11.0, 5.0 + height)
+        top, bottom = figure.subfigures(2, 1, height_ratios=[4.7, height + 0.3])
+        pair = telling_features(mixture) if features is None else features
+        left, right = panels(top, 2)
+        scatter(rows, labels, mixture, pair, left, names)
+        density(mixture, pair, None, right, names)
+        right.set(xlim=left.get_xlim(), ylim=left.get_ylim())
+    marginals(rows, mixture, axes=panels(bottom, n_marginals), names=names)
+    title = "Rows (grey), mixture (black) and components (coloured)"
+    if n_marginals < mixture.d:
+        title += f": the first {n_marginals} of {mixture.d} features"
+    bottom.suptitle(title, fontsize=10, color=INK, x=0.01, horizontalalignment="left")
+    if mixture.n_components <= LEGEND_COMPONENTS:
+        style = {"frameon": False, "fontsize": 9, "title_fontsize": 9, "labelcolor": INK}
+        figure.legend(handles=keys(mixture), loc="outside right upper", title="component: weight", **style)
+    figure.savefig(path, dpi=150, format="png")

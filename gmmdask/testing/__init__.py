@@ -1,0 +1,1 @@
+"""What new parts are tested with: a naive reference, Hypothesis strategies, and test classes to inherit."""

@@ -1,0 +1,127 @@
+"""EM by the textbook, one component at a time, on dense matrices: what every fast kernel is compared with.
+
+Nothing is shared with the kernels, not even LAPACK: the factorisation is written out, so that everything also runs in
+`numpy.longdouble`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Real = np.ndarray[Any, np.dtype[Any]]
+
+
+class Parameters(NamedTuple):
+    """Weights (K,), means (K, d) and dense covariances (K, d, d)."""
+
+    weights: Real
+    means: Real
+    covariances: Real
+
+
+class Sums(NamedTuple):
+    """W, mass (K,), first (K, d) and second (K, d, d) moments about an origin; log likelihood and entropy in nats."""
+
+    weight: Any
+    mass: Real
+    first: Real
+    second: Real
+    log_likelihood: Any
+    entropy: Any
+
+
+def cholesky(matrix: Real) -> Real:
+    """L (lower) with L Lᵀ = matrix (d, d), in its dtype; row by row (Golub and Van Loan, section 4.2)."""
+    lower = np.zeros_like(matrix)
+    for i in range(len(matrix)):
+        for j in range(i + 1):
+            rest = matrix[i, j] - lower[i, :j] @ lower[j, :j]
+            lower[i, j] = np.sqrt(rest) if i == j else rest / lower[j, j]
+    return lower
+
+
+def solve_lower(lower: Real, b: Real) -> Real:
+    """L⁻¹ b by forward substitution, for b (d, n)."""
+    x = np.zeros_like(b)
+    for i in range(len(lower)):
+        x[i] = (b[i] - lower[i, :i] @ x[:i]) / lower[i, i]
+    return x
+
+
+def log_joint(rows: Real, parameters: Parameters, dtype: Any = np.float64) -> Real:
+    """log π_k N(x | μ_k, Σ_k), (K, n), of rows (n, d)."""
+    weights, means, covariances = (np.asarray(value, dtype) for value in parameters)
+    rows = np.asarray(rows, dtype)
+    log_two_pi = np.log(2 * np.arccos(np.asarray(-1, dtype)))
+    joint = np.empty((len(means), len(rows)), dtype)
+    for k in range(len(means)):
+        lower = cholesky(covariances[k])
+        white = solve_lower(lower, (rows - means[k]).T)
+        log_normal = -rows.shape[1] * log_two_pi / 2 - np.log(np.diag(lower)).sum() - (white**2).sum(axis=0) / 2
+        joint[k] = np.log(weights[k]) + log_normal
+    return joint
+
+
+def log_density(joint: Real) -> Real:
+    """log p(x), (n,), from log joint densities (K, n)."""
+    top: Real = joint.max(axis=0)
+    total: Real = top + np.log(np.exp(joint - top).sum(axis=0))
+    return total
+
+
+def statistics(
+    rows: Real, parameters: Parameters, origin: Real, row_weights: Real | None = None, dtype: Any = np.float64
+) -> Sums:
+    """Everything that an E-step adds up over rows (n, d) with weights (n,), about an origin (K, d)."""
+    rows, origin = np.asarray(rows, dtype), np.asarray(origin, dtype)
+    w = np.ones(len(rows), dtype) if row_weights is None else np.asarray(row_weights, dtype)
+    joint = log_joint(rows, parameters, dtype)
+    log_p = log_density(joint)
+    resp = np.exp(joint - log_p)
+    first, second = [], []
+    for k in range(len(resp)):
+        z = rows - origin[k]
+        first.append((w * resp[k]) @ z)
+        second.append((z * (w * resp[k])[:, None]).T @ z)
+    entropy = -(w * resp * (joint - log_p)).sum()
+    return Sums(w.sum(), (w * resp).sum(axis=1), np.array(first), np.array(second), w @ log_p, entropy)
+
+
+def m_step(covariance_type: str, sums: Sums, origin: Real, reg_covar: float = 0.0) -> tuple[Real, Real, Real]:
+    """Weights, means and covariances in the family's own shape, with `reg_covar` added to every variance."""
+    shift = sums.first / sums.mass[:, None]
+    covariances = np.array(
+        [second / mass - np.outer(s, s) for second, mass, s in zip(sums.second, sums.mass, shift, strict=True)]
+    )
+    weights = sums.mass / sums.weight
+    regularised = covariances + reg_covar * np.eye(shift.shape[1])
+    return weights, origin + shift, OWN_SHAPE[covariance_type](weights, regularised)
+
+
+OWN_SHAPE: dict[str, Callable[[Real, Real], Real]] = {
+    "full": lambda weights, dense: dense,
+    "tied": lambda weights, dense: np.einsum("k,kij->ij", weights, dense),
+    "diag": lambda weights, dense: np.array([np.diag(matrix) for matrix in dense]),
+    "spherical": lambda weights, dense: np.array([np.trace(matrix) / len(matrix) for matrix in dense]),
+}
+DENSE: dict[str, Callable[[Real, int, int], Real]] = {
+    "full": lambda own, n_components, d: own,
+    "tied": lambda own, n_components, d: np.array([own] * n_components),
+    "diag": lambda own, n_components, d: np.array([np.diag(variances) for variances in own]),
+    "spherical": lambda own, n_components, d: np.array([variance * np.eye(d) for variance in own]),
+}
+
+
+def em(
+    covariance_type: str, rows: Real, parameters: Parameters, laps: int, reg_covar: float = 0.0
+) -> tuple[Real, Real, Real, list[float]]:
+    """Weights, means and own-shape covariances after some laps of batch EM, and the lower bound of each lap."""
+    bounds = []
+    n_components, d = parameters.means.shape
+    for _ in range(laps):
+        sums = statistics(rows, parameters, parameters.means)
+        weights, means, own = m_step(covariance_type, sums, parameters.means, reg_covar)
+        parameters = Parameters(weights, means, DENSE[covariance_type](own, n_components, d))
+        bounds.append(float(sums.log_likelihood / sums.weight))
+    return weights, means, own, bounds
