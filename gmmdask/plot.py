@@ -281,6 +281,12 @@ def convergence(history: Sequence[Mapping[str, Any]], ax: "Axes | None" = None) 
     return ax
 
 
+def save(ax: "Axes", path: str | Path) -> None:
+    """Writes the figure that axes are part of as PNG."""
+    figure: Any = ax.figure
+    figure.figure.savefig(path, dpi=150, format="png")  # of a part of a figure, the whole one
+
+
 # --- the overview ----------------------------------------------------------------------------------------------
 
 
@@ -331,4 +337,4 @@ def overview(
     if mixture.n_components <= LEGEND_COMPONENTS:
         style = {"frameon": False, "fontsize": 9, "title_fontsize": 9, "labelcolor": INK}
         figure.legend(handles=keys(mixture), loc="outside right upper", title="component: weight", **style)
-    figure.savefig(path, dpi=150, format="png")
+    save(figure.axes[0], path)

@@ -9,8 +9,10 @@ from gmmdask.covariance import FAMILIES
 from gmmdask.matching import divergence, match
 from gmmdask.mixture import Mixture
 from gmmdask.synthetic import random_mixture
+from gmmdask.testing.strategies import LAW
 
 
+@LAW
 @given(st.sampled_from(sorted(FAMILIES)), st.integers(1, 8), st.integers(1, 5), st.integers(0, 1000), st.data())
 def test_the_order_of_a_permuted_mixture_is_found(covariance_type, n_components, d, seed, data):
     mixture = random_mixture(n_components, d, covariance_type, seed)
@@ -43,6 +45,7 @@ def test_divergence_is_the_mean_log_ratio_of_densities():
     assert divergence(a, b)[0, 0] == pytest.approx(expected, rel=1e-9)
 
 
+@LAW
 @given(st.integers(0, 1000))
 def test_divergence_is_symmetric_and_invariant_under_linear_maps(seed):
     a, b = random_mixture(3, 2, "full", seed), random_mixture(4, 2, "full", seed + 1)

@@ -167,6 +167,13 @@ def test_convergence_shows_the_history():
     np.testing.assert_array_equal(line.get_ydata(), [-1.0 / (i + 1) for i in range(5)])
 
 
+def test_axes_are_saved_with_the_whole_figure(tmp_path):
+    figure = plot.new_figure(3, 2)
+    ax = plot.convergence([{"lap": 1, "lower_bound": -1.0}], figure.subfigures(1, 2)[0].add_subplot())
+    plot.save(ax, tmp_path / "part.png")
+    assert (tmp_path / "part.png").read_bytes()[16:24] == bytes([0, 0, 450 >> 8, 450 & 255, 0, 0, 300 >> 8, 300 & 255])
+
+
 def test_without_matplotlib_the_error_names_the_extra(tmp_path, monkeypatch):
     rows, labels, mixture = fitted(2, 2)
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:

@@ -324,7 +324,7 @@ def test_codecs_that_unpickle_are_refused(tmp_path: Path) -> None:
     header = json.loads((tmp_path / "a" / ".zarray").read_text())
     header["compressor"] = {"id": "pickle", "protocol": 5}
     (tmp_path / "a" / ".zarray").write_text(json.dumps(header))
-    with pytest.raises(DataError, match="unpickles"):
+    with pytest.raises(DataError, match="pickle"):
         open_source(tmp_path / "a")
 
 

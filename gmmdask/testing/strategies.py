@@ -15,7 +15,7 @@ from gmmdask.mixture import Mixture
 from gmmdask.testing.reference import OWN_SHAPE
 
 LAW = settings(
-    max_examples=25,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     # classes inherit these tests on purpose, and their fixtures hold nothing that an example could change

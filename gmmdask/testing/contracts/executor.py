@@ -48,7 +48,7 @@ def some_rows() -> np.ndarray[Any, np.dtype[np.float64]]:
 
 def findings_bytes(found: Findings) -> bytes:
     """All numbers of the pilot's findings."""
-    arrays = (found.moments.mean, found.moments.scatter, found.low, found.high, found.sample.rows, found.sample.numbers)
+    arrays = (found.moments.mean, found.moments.scatter, found.sample.rows, found.sample.keys, found.sample.numbers)
     return b"".join(array.tobytes() for array in arrays)
 
 

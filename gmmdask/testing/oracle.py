@@ -1,0 +1,50 @@
+"""scikit-learn as the oracle: the same start and the same iterations must give the same model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture as Oracle
+from sklearn.utils._testing import ignore_warnings
+
+from gmmdask import GaussianMixture
+from gmmdask.algorithms import Batch
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Largest differences of two models: weights; means in standard deviations of the data; covariances in units of
+    the largest variance; score in nats per row.
+    """
+
+    weights: float
+    means: float
+    covariances: float
+    score: float
+
+    @property
+    def worst(self) -> float:
+        return max(self.weights, self.means, self.covariances, self.score)
+
+
+@ignore_warnings(category=ConvergenceWarning)
+def compare(rows: np.ndarray, n_components: int, covariance_type: str, kernel: str, iterations: int = 15) -> Differences:
+    """Our model against scikit-learn's, both from scikit-learn's first iteration from k-means with seed 0.
+
+    Parameters
+    ----------
+    rows : (n, d)
+    kernel : {"products", "centred"}
+    """
+    settings = {"covariance_type": covariance_type, "reg_covar": 1e-4, "tol": 0, "random_state": 0}
+    first = Oracle(n_components, max_iter=1, **settings).fit(rows)
+    start = {"weights_init": first.weights_, "means_init": first.means_, "precisions_init": first.precisions_}
+    theirs = Oracle(n_components, max_iter=iterations, **settings, **start).fit(rows)
+    algorithm = Batch(tol=0, max_iter=iterations, kernel=kernel)
+    ours = GaussianMixture(n_components, algorithm=algorithm, **settings, **start).fit(rows)
+    return Differences(
+        float(np.abs(ours.weights_ - theirs.weights_).max()),
+        float((np.abs(ours.means_ - theirs.means_) / np.maximum(rows.std(axis=0), 1e-300)).max()),
+        float(np.abs(ours.covariances_ - theirs.covariances_).max() / rows.var(axis=0).max()),
+        float(abs(ours.score(rows) - theirs.score(rows))),
+    )

@@ -1,0 +1,99 @@
+#!/usr/bin/env python
+"""Peak memory of an out-of-core fit, against what was computed before it began and against its memory_limit.
+
+    .venv/bin/python scripts/bench/memory.py --gigabytes 8 --memory-limit 1GB
+
+Makes a mixture of float64 rows as Zarr (kept for the next run), fits it on local threads, samples the resident memory
+of the process every 10 ms, prints a table and writes JSON. Exit code 1 if a bound does not hold.
+"""
+
+import argparse
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+from dask.utils import parse_bytes
+
+from gmmdask import GaussianMixture
+from gmmdask.execution import Threads
+from gmmdask.planning import plan_fit
+from gmmdask.sources import open_source
+from gmmdask.synthetic import make_dataset, random_mixture
+
+
+class Sampler:
+    """Samples the resident memory of this process while it is entered."""
+
+    def __enter__(self) -> "Sampler":
+        self.process, self.going = psutil.Process(), True
+        self.start = self.peak = self.process.memory_info().rss
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while self.going:
+            self.peak = max(self.peak, self.process.memory_info().rss)
+            time.sleep(0.01)
+
+    def __exit__(self, *args: object) -> None:
+        self.going = False
+        self.thread.join()
+
+    @property
+    def added(self) -> int:
+        return self.peak - self.start
+
+
+def measure(gigabytes: float, features: int, components: int, limit: str, passes: int, folder: Path) -> dict[str, object]:
+    """One fit: bytes that the process added, bytes computed, bytes allowed."""
+    rows = max(1000, round(gigabytes * 1e9 / (8 * features)))
+    data = folder / f"rows-{rows}x{features}-k{components}.zarr"
+    if not data.exists():
+        make_dataset(random_mixture(components, features, "full", seed=0), rows, data)
+    source, executor = open_source(str(data)), Threads()
+    model = GaussianMixture(components, random_state=0, tol=0, max_iter=passes, memory_limit=limit)
+    _, memory = plan_fit(source, model._settings(source), executor)
+    began = time.perf_counter()
+    with Sampler() as sampler:
+        model.fit(source, scheduler=executor)
+    return {
+        "rows": rows,
+        "features": features,
+        "components": components,
+        "gigabytes": round(rows * features * 8 / 1e9, 3),
+        "threads": memory.tasks,
+        "passes": model.n_iter_,
+        "seconds": round(time.perf_counter() - began, 2),
+        "added_bytes": sampler.added,
+        "computed_bytes": memory.peak,
+        "limit_bytes": parse_bytes(limit),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gigabytes", type=float, default=8)
+    parser.add_argument("--features", type=int, default=16)
+    parser.add_argument("--components", type=int, default=16)
+    parser.add_argument("--memory-limit", default="1GB")
+    parser.add_argument("--passes", type=int, default=3)
+    parser.add_argument("--folder", type=Path, default=Path("bench-output"))
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    found = measure(
+        options.gigabytes, options.features, options.components, options.memory_limit, options.passes, options.folder
+    )
+    for name, value in found.items():
+        print(f"{name:>15}  {value:,}" if isinstance(value, int) else f"{name:>15}  {value}")
+    (options.folder / "memory.json").write_text(json.dumps(found, indent=2))
+    held = found["added_bytes"] < min(found["computed_bytes"], found["limit_bytes"])  # type: ignore[type-var]
+    print("within both bounds" if held else "OVER a bound")
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
