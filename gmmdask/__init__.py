@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gmmdask import algorithms as algorithms
     from gmmdask.estimator import GaussianMixture as GaussianMixture
+    from gmmdask.sources import open_source as open_source
 
-__all__ = ["GaussianMixture", "algorithms"]
+__all__ = ["GaussianMixture", "algorithms", "open_source"]
 __version__ = "0.1.0"
 
 
@@ -16,6 +17,8 @@ def __getattr__(name: str) -> Any:
 
     if name == "GaussianMixture":
         return importlib.import_module("gmmdask.estimator").GaussianMixture
+    if name == "open_source":
+        return importlib.import_module("gmmdask.sources").open_source
     if name == "algorithms":
         return importlib.import_module("gmmdask.algorithms")
     raise AttributeError(f"module 'gmmdask' has no attribute {name!r}")

@@ -172,7 +172,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         limit = parse_bytes(self.memory_limit) if isinstance(self.memory_limit, str) else self.memory_limit
         algorithm = self.algorithm
         if isinstance(algorithm, str):
-            algorithm = ALGORITHMS[algorithm](tol=self.tol, max_iter=self.max_iter, stop=self.stop)  # type: ignore[call-arg]
+            algorithm = ALGORITHMS[algorithm].of(tol=self.tol, max_iter=self.max_iter, stop=self.stop)
         state = self.random_state
         if not isinstance(state, int | np.integer | None):
             state = check_random_state(state)

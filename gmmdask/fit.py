@@ -9,9 +9,9 @@ import numpy as np
 from gmmdask.algorithms import Algorithm, Request, State
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EPS, EStep, ESteps
-from gmmdask.execution import Slice
 from gmmdask.frame import Frame, Prior
 from gmmdask.outcome import Callback, KernelChanged, PassDone, RunEnded
+from gmmdask.plan import Slice
 from gmmdask.stats import Stats
 from gmmdask.task import Data
 

@@ -11,16 +11,18 @@ from gmmdask.algorithms import Algorithm, Batch
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep, ESteps, assigned_stats, block_rows, kernel_for
-from gmmdask.execution import Executor, make_plan
+from gmmdask.execution import Executor
 from gmmdask.fit import Run, advance
 from gmmdask.frame import Frame, Prior
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
 from gmmdask.outcome import Callback, StartChosen
+from gmmdask.plan import make_plan
 from gmmdask.sources import ArraySource
 from gmmdask.stats import Layout
 from gmmdask.task import Data
 
+START = 21  # what a generator is for: the middle of its key
 SCREENING_STEPS = 10  # EM steps on the sample before starts are compared
 FINALISTS = 3
 SAMPLE_LAPS = 100
@@ -138,7 +140,7 @@ def best_start(start: Start, n_init: int, seed: int, ground: Ground, tol: float,
     began = time.perf_counter()
     mixtures = []
     for index in range(1 if start.given else n_init):
-        random = np.random.RandomState(np.random.SeedSequence([seed, index]).generate_state(4))
+        random = np.random.RandomState(np.random.SeedSequence([seed, START, index]).generate_state(4))
         alternate = start.method == "kmeans" and index % 2 == 1
         this = replace(start, method="kmeans-whitened") if alternate else start
         mixtures.append(one_start(this, ground.rows, ground.frame, ground.prior, random))

@@ -166,8 +166,8 @@ def first_look(data: Data, seed: int, sample_rows: int, held_out_rows: int) -> F
     if found.n_bad:
         chunk = data.source.chunk_of(found.first_bad)
         raise DataError(
-            f"{data.source.name}: Input contains NaN or infinity (or numbers beyond {LARGEST:g}) in {found.n_bad} of {n} "
-            f"rows, the first in row {found.first_bad} (storage chunk {chunk}). Drop or impute these rows first."
+            f"{data.source.name}: Input contains NaN or infinity (or numbers beyond {LARGEST:g}) in {found.n_bad} "
+            f"of {n} rows, the first in row {found.first_bad} (storage chunk {chunk}). Drop or impute these rows first."
         )
     sample = found.sample.smallest(sample_rows)
     held_out = np.empty((0, data.source.d), dtype) if whole else found.sample.smallest(held_out_rows, skip=sample_rows)

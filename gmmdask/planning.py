@@ -6,8 +6,9 @@ from typing import Any
 from gmmdask.algorithms import Algorithm
 from gmmdask.covariance import FAMILIES, Family
 from gmmdask.estep import block_rows, peak_bytes
-from gmmdask.execution import Executor, Plan, make_plan
+from gmmdask.execution import Executor
 from gmmdask.initialise import Start
+from gmmdask.plan import Plan, make_plan
 from gmmdask.sources import DataError, Source
 
 SAMPLE_BYTES = 64 << 20

@@ -1,6 +1,5 @@
 """Labels, posteriors and log densities of rows, block by block, to NumPy, Dask or Zarr."""
 
-import shutil
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,9 +14,11 @@ from dask._task_spec import Task
 from dask.highlevelgraph import HighLevelGraph
 
 from gmmdask.estep import KERNELS, Features, block_rows, kernel_for, soft_assignment
-from gmmdask.execution import Executor, Threads, make_plan, one_thread
+from gmmdask.execution import Executor, Threads, one_thread
 from gmmdask.frame import Frame
 from gmmdask.mixture import Mixture
+from gmmdask.outputs import check_outputs, replacing
+from gmmdask.plan import make_plan
 from gmmdask.sources import ArraySource, DataError, Source
 from gmmdask.sources.dask import DaskSource
 from gmmdask.task import Block, Data, cut_blocks
@@ -230,42 +231,20 @@ def write_predictions(
 ) -> None:
     """Writes a Zarr group with one array for each of `whats`, chunk by chunk, aligned with the source's chunks.
 
-    The group is written beside its place and moved there when it is complete, so that an earlier output stays until
-    then, and nothing half-written is left.
-
     Raises
     ------
-    FileExistsError
+    OutputError
         If something is at `path` and `overwrite` is false.
     """
-    path = Path(path)
     check_features(mixture, source)
-    refuse_existing(path, overwrite)
-    beside = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        zarr.open_group(str(beside), mode="w")
-        outputs = []
-        for what in whats:
-            prediction = Prediction(mixture, what)
-            _create(str(beside / what), source, prediction)
-            outputs.append((prediction, ZarrTarget(str((beside / what).absolute()))))
-        _pass(source, Write(tuple(outputs), source.name), outputs[0][0], executor)
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-        beside.rename(path)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Refuses an output that exists, unless it may be replaced."""
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists: choose another output, or replace it with overwrite=True (--overwrite).")
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"{path}: there is no folder {path.absolute().parent}. Make it first.")
+    check_outputs([path], overwrite)
+    with replacing([path]) as (place,):
+        zarr.open_group(str(place), mode="w")
+        predictions = [Prediction(mixture, what) for what in whats]
+        for prediction in predictions:
+            _create(str(place / prediction.what), source, prediction)
+        outputs = tuple((prediction, ZarrTarget(str(place / prediction.what))) for prediction in predictions)
+        _pass(source, Write(outputs, source.name), predictions[0], executor)
 
 
 def _create(path: str, source: Source, prediction: Prediction) -> None:

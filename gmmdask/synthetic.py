@@ -1,12 +1,9 @@
 """Data sets drawn from a mixture, at any size: a truth to fit."""
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,8 +14,7 @@ from gmmdask.covariance._base import Array
 from gmmdask.execution.local import available_cores
 from gmmdask.execution.threads import one_thread
 from gmmdask.mixture import Mixture
-from gmmdask.sources import DataError
-from gmmdask.sources.zarr import open_array
+from gmmdask.outputs import check_outputs, replacing
 
 MIXTURE, ROWS = 31, 32  # what a generator is for: the middle of its key
 CHUNK_BYTES = 8 << 20  # of float64 rows; the dtype they are stored in does not move the chunks
@@ -120,7 +116,7 @@ def make_dataset(
 
     Raises
     ------
-    DataError
+    OutputError
         If an output exists and may not be replaced, its folder does not, or its name cannot be written.
     ValueError
         If a setting is out of range.
@@ -198,64 +194,3 @@ def create_npy(place: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Wri
             file.write(np.ascontiguousarray(values, dtype).data)
 
     return write
-
-
-def check_outputs(outputs: Sequence[str | Path], overwrite: bool) -> None:
-    """Refuses, before anything is made, names that cannot be written.
-
-    Raises
-    ------
-    DataError
-        If one is not local, exists and may not be replaced, is a folder other than a Zarr array, or has no folder to
-        be in, or if two are the same.
-    """
-    for name in outputs:
-        path = Path(name).resolve()
-        if "://" in str(name):
-            raise DataError(f"{name}: expected a local path, found a URL. Write the data set here and copy it there.")
-        if not path.parent.is_dir():
-            raise DataError(f"{name}: the folder {path.parent} does not exist. Make it first.")
-        if path.exists() and not overwrite:
-            raise DataError(f"{name}: exists already. Choose another name, or replace it with overwrite=True.")
-        if path.is_dir():
-            check_is_array(name)
-    if len({Path(name).resolve() for name in outputs}) < len(outputs):
-        raise DataError(f"{outputs[0]}: rows and labels have the same name. Give the labels another.")
-
-
-def check_is_array(name: str | Path) -> None:
-    """A folder is only replaced if it is a Zarr array: another one may hold anything."""
-    try:
-        open_array(name, str(name))
-    except DataError as error:
-        raise DataError(
-            f"{name}: a folder that is no Zarr array is not replaced. Use another name or remove it yourself ({error})"
-        ) from error
-
-
-@contextmanager
-def replacing(outputs: Sequence[str | Path]) -> Iterator[list[Path]]:
-    """Temporary names of the outputs, in hidden folders beside them, that take their places when the block succeeds."""
-    with ExitStack() as folders:
-        targets = [Path(name).resolve() for name in outputs]
-        places = []
-        for path in targets:
-            folder = TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True)
-            places.append(Path(folders.enter_context(folder)) / path.name)
-        yield places
-        for place, path in zip(places, targets, strict=True):
-            replace(place, path)
-
-
-def replace(new: Path, path: Path) -> None:
-    """Renames `new` to `path`. A folder there cannot be renamed over: it steps aside, and comes back on failure."""
-    if not path.is_dir():
-        os.replace(new, path)
-        return
-    aside = new.with_name(f"{new.name}.old")
-    os.replace(path, aside)
-    try:
-        os.replace(new, path)
-    except BaseException:
-        os.replace(aside, path)
-        raise

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from dask._task_spec import DataNode, List, Task, TaskRef
 
-from gmmdask.execution import Executor, Plan, Slice, tree
+from gmmdask.execution import Executor, tree
+from gmmdask.plan import Plan, Slice
 from gmmdask.sources import Source
 
 

@@ -10,11 +10,12 @@ from gmmdask.algorithms import ALGORITHMS, Algorithm, Batch, Request, State
 from gmmdask.algorithms.batch import BatchState, predicted_gain
 from gmmdask.covariance import FAMILIES
 from gmmdask.estep import EPS
-from gmmdask.execution import Part, Plan, Slice, Threads
+from gmmdask.execution import Threads
 from gmmdask.fit import ChangedData, Expected, Run, advance, check, sharing
 from gmmdask.frame import Prior
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Event, KernelChanged, PassDone, Reason
+from gmmdask.plan import Part, Plan, Slice
 from gmmdask.sources import ArraySource
 from gmmdask.stats import Layout, Stats
 from gmmdask.task import Data
@@ -91,9 +92,8 @@ def test_batch_em_is_the_references(covariance_type: str, kernel: str, reg_covar
 
 def test_tol_zero_runs_every_lap() -> None:
     start = start_of(n_components=1)
-    (ended,) = fit_data(
-        data_of(rows := some_rows(start)), run_of("run", Batch(0, 9), start, frame_of_rows(start, rows))
-    )
+    rows = some_rows(start)
+    (ended,) = fit_data(data_of(rows), run_of("run", Batch(0, 9), start, frame_of_rows(start, rows)))
     assert ended.state.laps == 9
     assert ended.state.outcome is not None
     assert ended.state.outcome.reason is Reason.MAX_ITER

@@ -1,5 +1,8 @@
 """Plans, the tree, and the executors: the contract applied to threads and to a cluster of two processes."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Hashable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmmdask.execution import ClusterError, Executor, Part, Threads, make_plan, one_thread, open_executor, tree
+from gmmdask.execution import ClusterError, Executor, Threads, one_thread, open_executor, tree
 from gmmdask.execution.distributed import Cluster, local_cluster
-from gmmdask.execution.plan import FAN_IN, MIN_PARTS
+from gmmdask.execution.tree import FAN_IN
+from gmmdask.plan import MIN_PARTS, Part, make_plan
 from gmmdask.sources import NpySource
 from gmmdask.testing.contracts import ExecutorTests
 from gmmdask.testing.passes import data_of
@@ -107,8 +111,8 @@ def test_the_association_is_the_one_on_the_label() -> None:
 
 
 def test_addition_runs_from_left_to_right() -> None:
-    """1e16 + 1 - 1e16 is 0 in this order and 1 in others."""
-    values = {"a": 1e16, "b": 1.0, "c": -1e16}
+    """(1 + 1e16) - 1e16 is 0, and 1 in other orders."""
+    values = {"a": 1.0, "b": 1e16, "c": -1e16}
     graph, root = tree({0: "a", 1: "b", 2: "c"}, "t")
     assert dask.get({**values, **graph}, root) == 0.0
 
@@ -165,6 +169,21 @@ class TestCluster(ExecutorTests):
     def test_workers_compute_with_one_thread(self, executor: Cluster) -> None:
         for counts in executor.client.run(library_threads).values():
             assert set(counts) <= {1}
+        assert set(executor.client.run(plugins_of_worker).values()) == {True}
+
+
+def plugins_of_worker(dask_worker: Any) -> bool:
+    return "gmmdask-one-thread" in dask_worker.plugins
+
+
+def test_a_process_can_be_limited_for_good() -> None:
+    code = (
+        "import numpy, threadpoolctl; from gmmdask.execution.threads import one_thread_for_good as limit; limit();"
+        "print({library['num_threads'] for library in threadpoolctl.threadpool_info()} <= {1})"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "True"
 
 
 def library_threads() -> list[int]:

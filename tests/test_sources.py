@@ -1,6 +1,7 @@
 """The sources: the contract applied to each, and what they say about data that cannot be fitted."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -151,6 +152,14 @@ def test_chunks_are_the_parts_of_the_write_grid(tmp_path: Path) -> None:
     array = zarr.create_array(tmp_path / "rows", shape=(1000, 3), dtype="f8", chunks=(50, 3), shards=(200, 3))
     array[:] = 1.0
     assert list(np.diff(ZarrSource(tmp_path / "rows").edges)) == [200] * 5
+
+
+def test_a_zarr_source_travels_without_its_open_handle(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "a", data=np.ones((4, 2)), chunks=(2, 2))
+    source = open_source(tmp_path / "a")
+    there = pickle.loads(pickle.dumps(source))
+    assert there._array is None
+    assert next(there.read(0, 2)).tolist() == [[1.0, 1.0], [1.0, 1.0]]
 
 
 def test_empty_blocks_of_a_dask_array_hold_no_rows() -> None:

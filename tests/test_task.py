@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmmdask.execution import Part, Plan, Slice, Threads
+from gmmdask.execution import Threads
+from gmmdask.plan import Part, Plan, Slice
 from gmmdask.sources import ArraySource
 from gmmdask.task import Block, Data, cut_blocks, run_task
 from gmmdask.testing.strategies import LAW, cuts

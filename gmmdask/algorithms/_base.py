@@ -1,14 +1,14 @@
 """What a fitting algorithm is: a frozen value that asks for statistics and turns them into its next state."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
 
 from gmmdask.estep import EStep
-from gmmdask.execution import Slice
 from gmmdask.frame import Prior
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Outcome
+from gmmdask.plan import Slice
 from gmmdask.stats import Stats
 
 
@@ -46,7 +46,13 @@ class Note:
 
 
 class Algorithm(ABC):
-    """A frozen value with three verbs. It never touches data, and never loops."""
+    """A frozen dataclass with three verbs. It never touches data, and never loops."""
+
+    @classmethod
+    def of(cls, **settings: Any) -> Self:
+        """One with those of an estimator's settings that it has fields for."""
+        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{name: value for name, value in settings.items() if name in known})
 
     @abstractmethod
     def start(self, mixture: Mixture) -> State:

@@ -39,6 +39,8 @@ class Group(click.Group):
         earlier = signal.signal(signal.SIGTERM, terminate)
         try:
             return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except KeyboardInterrupt:
             stop("interrupted; a checkpoint that was asked for is written", 130)
         except Terminated:

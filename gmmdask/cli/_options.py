@@ -1,11 +1,31 @@
 """Options that several commands share, and what they open."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, TypeVar
 
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class OneOf(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A key of a dictionary of the package, which is imported when a value has to be checked."""
+
+    name = "name"
+
+    def __init__(self, module: str, dictionary: str) -> None:
+        self.module, self.dictionary = module, dictionary
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        known = getattr(import_module(self.module), self.dictionary)
+        if value not in known:
+            self.fail(f"{value!r} is not one of {', '.join(known)}.", param, ctx)
+        return value
+
+
+COVARIANCE = OneOf("gmmdask.covariance", "FAMILIES")
+ALGORITHM = OneOf("gmmdask.algorithms", "ALGORITHMS")
 
 
 def where_to_run(command: F) -> F:
@@ -30,6 +50,13 @@ def log_format(command: F) -> F:
 def accept_missing(command: F) -> F:
     text = "Zarr chunks that are absent count as rows of the fill value."
     return click.option("--accept-missing", is_flag=True, help=text)(command)
+
+
+def open_data(data: str, accept_missing: bool) -> Any:
+    """The source that a DATA argument names."""
+    from gmmdask.sources import open_source
+
+    return open_source(data, **({"accept_missing": True} if accept_missing else {}))
 
 
 def open_where(scheduler: str | None, scheduler_file: str | None, workers: int | None, threads: int | None) -> Any:

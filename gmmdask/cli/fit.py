@@ -4,16 +4,14 @@ from typing import Any
 
 import click
 
-from gmmdask.cli._options import accept_missing, log_format, open_where, where_to_run
+from gmmdask.cli._options import ALGORITHM, COVARIANCE, accept_missing, log_format, open_data, open_where, where_to_run
 
 
 @click.command("fit")
 @click.argument("data")
 @click.option("-k", "--components", type=click.IntRange(1), required=True, help="Number of components.")
-@click.option(
-    "--covariance", default="full", type=click.Choice(["full", "tied", "diag", "spherical"]), show_default=True
-)
-@click.option("--algorithm", default="em", type=click.Choice(["em"]), show_default=True)
+@click.option("--covariance", default="full", type=COVARIANCE, show_default=True, help="full, tied, diag or spherical.")
+@click.option("--algorithm", default="em", type=ALGORITHM, show_default=True)
 @click.option(
     "--tol", default=1e-3, show_default=True, type=click.FloatRange(0), help="Nats per row; 0 runs --max-iter."
 )
@@ -42,20 +40,18 @@ def command(data: str, output: str, overwrite: bool, resume: bool, **options: An
     """Fit a Gaussian mixture to DATA, a Zarr array or .npy file, and write the model."""
     import time
     import warnings
-    from pathlib import Path
 
     from gmmdask.cli import NotConverged
     from gmmdask.cli._progress import Reporter
     from gmmdask.cli._tables import components, console, peak_memory, show
     from gmmdask.estimator import GaussianMixture
     from gmmdask.model_file import Model, save_model
-    from gmmdask.predict import refuse_existing
-    from gmmdask.sources import open_source
+    from gmmdask.outputs import check_outputs
 
     if resume and options["checkpoint"] is None:
         raise click.UsageError("--resume needs --checkpoint.")
-    refuse_existing(Path(output), overwrite or resume)
-    source = open_source(data, options["accept_missing"])
+    check_outputs([output], overwrite or resume)
+    source = open_data(data, options["accept_missing"])
     began = time.perf_counter()
     with Reporter(options["log_format"]) as reporter, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they say are events, told by the reporter

@@ -2,7 +2,7 @@
 
 import click
 
-from gmmdask.cli._options import accept_missing, open_where, where_to_run
+from gmmdask.cli._options import accept_missing, open_data, open_where, where_to_run
 
 WHATS = ("labels", "proba", "score")
 
@@ -33,10 +33,9 @@ def command(
         raise click.UsageError(f"--what: unknown {', '.join(unknown)}; choose from {', '.join(WHATS)}.")
     from gmmdask.model_file import load_model
     from gmmdask.predict import write_predictions
-    from gmmdask.sources import open_source
 
     mixture = load_model(model).mixture
-    source = open_source(data, accept_missing)
+    source = open_data(data, accept_missing)
     with open_where(scheduler, scheduler_file, workers, threads) as executor:
         write_predictions(mixture, source, output, whats, executor, overwrite)
     click.echo(f"{output}: {', '.join(whats)} of {source.n:,} rows")

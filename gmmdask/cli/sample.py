@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gmmdask.cli._options import COVARIANCE
+
 if TYPE_CHECKING:
     from gmmdask.mixture import Mixture
 
@@ -16,9 +18,7 @@ PICTURE_ROWS = 20_000
 @click.option("-n", "--rows", default=1000, show_default=True, type=click.IntRange(1))
 @click.option("-d", "--features", default=2, show_default=True, type=click.IntRange(1))
 @click.option("-k", "--components", default=3, show_default=True, type=click.IntRange(1))
-@click.option(
-    "--covariance", default="diag", show_default=True, type=click.Choice(["full", "tied", "diag", "spherical"])
-)
+@click.option("--covariance", default="diag", type=COVARIANCE, show_default=True, help="full, tied, diag or spherical.")
 @click.option("--separation", default=3.0, show_default=True, help="Of the closest means, in standard deviations.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("-o", "--output", required=True, type=click.Path(), help="Rows: a .npy file, or else a Zarr array.")

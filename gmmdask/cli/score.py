@@ -2,7 +2,7 @@
 
 import click
 
-from gmmdask.cli._options import accept_missing, log_format, open_where, where_to_run
+from gmmdask.cli._options import accept_missing, log_format, open_data, open_where, where_to_run
 
 
 @click.command("score")
@@ -27,10 +27,9 @@ def command(
     from gmmdask.cli._tables import show
     from gmmdask.model_file import load_model
     from gmmdask.predict import total_score
-    from gmmdask.sources import open_source
 
     mixture = load_model(model).mixture
-    source = open_source(data, accept_missing)
+    source = open_data(data, accept_missing)
     with open_where(scheduler, scheduler_file, workers, threads) as executor:
         total = total_score(mixture, source, executor)
     p = mixture.n_parameters

@@ -1,4 +1,4 @@
-"""How a pass runs: the plan, and the executors. A new executor is a file here and a line in `open_executor`."""
+"""How a pass runs: executors, and the tree by which they add. A new one is a file and a line in `open_executor`."""
 
 import sys
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 from gmmdask.execution._base import ClusterError, Executor
 from gmmdask.execution.local import Threads
-from gmmdask.execution.plan import Part, Plan, Slice, make_plan, tree
 from gmmdask.execution.settings import setting
 from gmmdask.execution.threads import one_thread
+from gmmdask.execution.tree import tree
 
 
 def open_executor(scheduler: Any = None) -> Executor:
@@ -69,11 +69,7 @@ def _current_client() -> Any:
 __all__ = [
     "ClusterError",
     "Executor",
-    "Part",
-    "Plan",
-    "Slice",
     "Threads",
-    "make_plan",
     "one_thread",
     "open_executor",
     "setting",

@@ -17,8 +17,8 @@ class ArraySource(Source):
 
     in_memory = True
 
-    def __init__(self, array: np.ndarray, name: str = "the array", first: int = 0) -> None:
-        self.name = name
+    def __init__(self, array: Any, name: str = "the array", first: int = 0) -> None:
+        self.name, array = name, np.asarray(array)
         self.n, self.d = checked_shape(name, array.shape, array.dtype)
         self.dtype, self.array, self.first = array.dtype, array, first
         self.edges = regular_edges(self.n, ARRAY_CHUNK)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,7 @@ class ZarrSource(Source):
 
     Parameters
     ----------
-    address : str, path or zarr store
-    array : zarr.Array, optional
-        If it is open already.
+    data : str, path, zarr store or zarr.Array
     accept_missing : bool
         Whether chunks that are absent count as rows of the fill value. Zarr reads them so without any error, which
         turns a lost file into zeros: refused by default.
@@ -32,9 +31,11 @@ class ZarrSource(Source):
         No array there, a group, not 2-d real numbers, a codec that unpickles, missing chunks.
     """
 
-    def __init__(self, address: Any, array: "zarr.Array[Any] | None" = None, accept_missing: bool = False) -> None:
-        self.address, self.name = address, str(address)
-        self._array = array if array is not None else open_array(address, self.name)
+    def __init__(self, data: Any, accept_missing: bool = False) -> None:
+        is_open = isinstance(data, zarr.Array)
+        self.address = data.store_path if is_open else str(data) if isinstance(data, Path) else data
+        self.name = str(self.address)
+        self._array = data if is_open else open_array(self.address, self.name)
         shape, dtype = self._array.shape, self._array.dtype
         self.n, self.d = checked_shape(self.name, shape, dtype)
         self.dtype, self.accept_missing = np.dtype(dtype), accept_missing

@@ -48,7 +48,9 @@ class Sampler:
         return self.peak - self.start
 
 
-def measure(gigabytes: float, features: int, components: int, limit: str, passes: int, folder: Path) -> dict[str, object]:
+def measure(
+    gigabytes: float, features: int, components: int, limit: str, passes: int, folder: Path
+) -> dict[str, object]:
     """One fit: bytes that the process added, bytes computed, bytes allowed."""
     rows = max(1000, round(gigabytes * 1e9 / (8 * features)))
     data = folder / f"rows-{rows}x{features}-k{components}.zarr"

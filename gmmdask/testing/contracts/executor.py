@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from gmmdask.estep import EStep, ESteps
-from gmmdask.execution import Executor, Part, Plan, Slice, Threads, one_thread
+from gmmdask.execution import Executor, Threads, one_thread
 from gmmdask.pilot import Findings, Pilot
+from gmmdask.plan import Part, Plan, Slice
 from gmmdask.sources import ArraySource, Source
 from gmmdask.task import Block, Data
 from gmmdask.testing.passes import identity_frame

@@ -247,6 +247,14 @@ class FamilyTests:
             sums = reference.statistics(rows, parameters_of(mixture), np.zeros((3, 2)), dtype=np.longdouble)
             np.testing.assert_allclose(stats.log_likelihood, float(sums.log_likelihood), rtol=1e-12)
 
+    def test_responsibilities_too_small_to_matter_are_exact_zeros(self) -> None:
+        means, covariances = np.array([[0.0, 0.0], [100.0, 0.0]]), self.family.isotropic(1.0, 2, 2)
+        mixture = Mixture(self.covariance_type, np.array([0.5, 0.5]), means, covariances)
+        rows = np.random.default_rng(0).normal(size=(5000, 2))
+        for kernel in KERNELS:
+            stats = e_step(rows, mixture, kernel, identity_frame(2), [(0, 5000)])
+            assert stats.mass.tolist() == [5000.0, 0.0]
+
     # --- fits --------------------------------------------------------------------------------------------------
 
     @LAW

@@ -1,16 +1,12 @@
 """The plan of a fit: a value made before anything runs, from the data and the settings alone."""
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from dask._task_spec import List, Task, TaskRef
 
 PART_BYTES = 64 << 20  # of float64 rows: a task of about half a second
 MIN_PARTS = 8
-FAN_IN = 8
 
 
 @dataclass(frozen=True)
@@ -61,31 +57,3 @@ def make_plan(edges: np.ndarray, d: int, block_rows: int, part_bytes: int = PART
     bounds = np.unique(np.concatenate([[0], edges[nearest], [n]]))
     parts = tuple(Part(i, int(a), int(b)) for i, (a, b) in enumerate(pairwise(bounds)))
     return Plan(parts, block_rows)
-
-
-def add(values: Sequence[Any]) -> Any:
-    """Left to right: floating-point addition has an order, and this is it."""
-    total = values[0]
-    for value in values[1:]:
-        total = total + value
-    return total
-
-
-def tree(leaves: dict[int, Hashable], prefix: str) -> tuple[dict[Hashable, Any], Hashable]:
-    """Tasks that add leaves, by a tree of fixed fan-in over the plan's part numbers; and the key of the root.
-
-    Parts that are missing are skipped, not closed up, so that what is added to what never depends on company.
-    """
-    graph: dict[Hashable, Any] = {}
-    level = 0
-    while len(leaves) > 1 or level == 0:
-        level += 1
-        groups: dict[int, list[Hashable]] = {}
-        for index in sorted(leaves):
-            groups.setdefault(index // FAN_IN, []).append(leaves[index])
-        leaves = {}
-        for group, members in groups.items():
-            key = f"{prefix}-add-{level}-{group}"
-            graph[key] = Task(key, add, List(*(TaskRef(member) for member in members)))
-            leaves[group] = key
-    return graph, next(iter(leaves.values()))
