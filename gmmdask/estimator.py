@@ -214,7 +214,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 f"features {list(fitted.without_spread)} are constant or linearly dependent: reg_covar carries them.",
                 stacklevel=3,
             )
-        if not self.converged_ and self.max_iter > 0 and self.tol > 0:
+        if not self.converged_ and fitted.laps and getattr(self.algorithm, "tol", self.tol) > 0:
             warnings.warn(f"The fit did not converge: {fitted.outcome.sentence}", ConvergenceWarning, stacklevel=3)
         return self
 

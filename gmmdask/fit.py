@@ -118,6 +118,6 @@ def check(run: Run, stats: Stats, expected: Expected, name: str) -> None:
     if total.weight != expected.weight or not np.all(np.abs(found - wanted) <= tolerance):
         raise ChangedData(
             f"{name}: a pass over all rows does not add up to what the first pass found (weight {total.weight:g} "
-            f"against {expected.weight:g}, moments off by {np.nanmax(np.abs(found - wanted)):.2g} per row): the data "
+            f"against {expected.weight:g}, moments off by {np.max(np.abs(found - wanted)):.2g} per row): the data "
             "changed under the fit. Fit a copy or a snapshot that nobody writes to."
         )

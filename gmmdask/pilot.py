@@ -26,6 +26,7 @@ class Moments:
     @classmethod
     def of(cls, rows: np.ndarray) -> "Moments":
         """Of rows (b, d): sums are taken about the first row, then about the mean, so that no offset costs digits."""
+        rows = np.ascontiguousarray(rows)  # in another layout the sums would have other bits
         n, ones = len(rows), np.ones(len(rows))
         near = rows - rows[0].astype(np.float64)
         mean = ones @ near / n
@@ -120,7 +121,7 @@ class Pilot:
             with np.errstate(invalid="ignore", over="ignore"):
                 found = Moments.of(block.rows)
             if not np.isfinite(found.scatter).all():
-                bad = np.flatnonzero(~(np.abs(block.rows) < LARGEST).all(axis=1))
+                bad = np.flatnonzero(~(np.abs(block.rows.astype(np.float64)) < LARGEST).all(axis=1))
                 n_bad, first_bad = n_bad + len(bad), min(first_bad, block.first_row + int(bad[0]))
                 continue
             moments = moments + found

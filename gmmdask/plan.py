@@ -54,6 +54,8 @@ def make_plan(edges: np.ndarray, d: int, block_rows: int, part_bytes: int = PART
     wanted = min(chunks, max(MIN_PARTS, -(-n * d * 8 // part_bytes)))
     ideal = np.linspace(0, n, wanted + 1)
     nearest = np.searchsorted((edges[:-1] + edges[1:]) / 2, ideal)
-    bounds = np.unique(np.concatenate([[0], edges[nearest], [n]]))
+    steps = np.arange(wanted + 1)
+    nearest = np.maximum.accumulate(nearest - steps) + steps  # no two bounds at one edge
+    bounds = edges[np.clip(nearest, steps, chunks - steps[::-1])]
     parts = tuple(Part(i, int(a), int(b)) for i, (a, b) in enumerate(pairwise(bounds)))
     return Plan(parts, block_rows)

@@ -77,14 +77,15 @@ class Data:
         """One pass: `work` on every slice, added by a tree over the plan's part numbers."""
         run = f"{self.name}-{next(self._passes)}"
         graph: dict[Any, Any] = dict(self.source.graph)
-        leaves: dict[int, Hashable] = {}
+        leaves: dict[int, list[Hashable]] = {}
+        work_key = f"{run}-work"
         for piece in self.plan.everything if slices is None else slices:
-            key = f"{run}-part-{piece.part.index}"
-            graph[key] = Task(key, run_task, self._argument(piece), piece, self.plan.block_rows, TaskRef(f"{run}-work"))
-            leaves[piece.part.index] = key
+            key = f"{run}-part-{piece.part.index}-{piece.k}-{piece.of}"
+            graph[key] = Task(key, run_task, self._argument(piece), piece, self.plan.block_rows, TaskRef(work_key))
+            leaves.setdefault(piece.part.index, []).append(key)
         additions, root = tree(leaves, run)
         graph.update(additions)
-        graph[f"{run}-work"] = DataNode(f"{run}-work", work)
+        graph[work_key] = DataNode(work_key, work)
         return self.executor.get(graph, root)
 
     def _argument(self, piece: Slice) -> Any:

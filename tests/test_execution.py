@@ -69,7 +69,7 @@ def test_there_are_at_least_eight_parts_where_chunks_allow(chunks: list[int]) ->
 
 def term(leaves: dict[int, str]) -> Any:
     """What the tree adds to what, as nested tuples of leaf names."""
-    graph, root = tree({**leaves}, "t")
+    graph, root = tree({part: [name] for part, name in leaves.items()}, "t")
 
     def value(key: Hashable) -> Any:
         if key not in graph:
@@ -110,10 +110,16 @@ def test_the_association_is_the_one_on_the_label() -> None:
     assert term(names) == (tuple(groups), names[FAN_IN * FAN_IN])
 
 
+def test_slices_of_a_part_are_added_before_parts_are() -> None:
+    graph, root = tree({0: ["a", "b"], 1: ["c"]}, "t")
+    assert dask.get({"a": 1.0, "b": 2.0, "c": 4.0, **graph}, root) == 7.0
+    assert dask.get({"a": 1e16, "b": -1e16, "c": 1.0, **graph}, root) == 1.0
+
+
 def test_addition_runs_from_left_to_right() -> None:
     """(1 + 1e16) - 1e16 is 0, and 1 in other orders."""
     values = {"a": 1.0, "b": 1e16, "c": -1e16}
-    graph, root = tree({0: "a", 1: "b", 2: "c"}, "t")
+    graph, root = tree({0: ["a"], 1: ["b"], 2: ["c"]}, "t")
     assert dask.get({**values, **graph}, root) == 0.0
 
 

@@ -237,7 +237,7 @@ def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
 
 def test_a_text_file(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("1,2\n3,4\n")
-    with pytest.raises(DataError, match=r"rows\.csv: expected a \.npy file or a Zarr array"):
+    with pytest.raises(DataError, match=r"rows\.csv: .*Zarr array"):
         open_source(tmp_path / "rows.csv")
     (tmp_path / "rows.npy").write_text("1,2\n3,4\n")
     with pytest.raises(DataError, match=r"rows\.npy: not a readable \.npy file"):

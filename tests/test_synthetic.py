@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import zarr
 
-from gmmdask import synthetic
+from gmmdask import outputs
 from gmmdask.covariance import FAMILIES
 from gmmdask.mixture import Mixture
-from gmmdask.sources import DataError, open_source
+from gmmdask.outputs import OutputError
+from gmmdask.sources import open_source
 from gmmdask.synthetic import make_dataset, random_mixture
 
 KINDS = ("npy", "zarr")
@@ -157,14 +158,14 @@ def test_sources_read_what_was_written(tmp_path, kind):
 def test_an_existing_output_is_refused_and_untouched(tmp_path, kind):
     written(tmp_path, kind)
     before = snapshot(tmp_path)
-    with pytest.raises(DataError, match=rf"rows\.{kind}: exists already.*overwrite=True"):
+    with pytest.raises(OutputError, match=rf"rows\.{kind}: exists already.*overwrite=True"):
         written(tmp_path, kind, seed=1)
     assert snapshot(tmp_path) == before
 
 
 def test_existing_labels_are_refused_before_rows_are_written(tmp_path):
     (tmp_path / "labels.npy").write_text("mine")
-    with pytest.raises(DataError, match=r"labels\.npy: exists already"):
+    with pytest.raises(OutputError, match=r"labels\.npy: exists already"):
         written(tmp_path, "npy", labels=tmp_path / "labels.npy")
     assert os.listdir(tmp_path) == ["labels.npy"]
 
@@ -210,7 +211,7 @@ def test_an_old_array_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, 
             raise PermissionError("no")
         replace(source, target)
 
-    monkeypatch.setattr(synthetic.os, "replace", refuses_the_new)
+    monkeypatch.setattr(outputs.os, "replace", refuses_the_new)
     with pytest.raises(PermissionError):
         written(tmp_path, "zarr", seed=1, overwrite=True)
     assert snapshot(tmp_path) == before
@@ -221,7 +222,7 @@ def test_a_folder_that_is_no_array_is_never_replaced(tmp_path):
     zarr.create_group(precious / "group").create_array("inside", shape=(3,), dtype="f8")
     before = snapshot(tmp_path)
     for path in (precious, precious / "group"):
-        with pytest.raises(DataError, match="no Zarr array is not replaced"):
+        with pytest.raises(OutputError, match="no Zarr array is not replaced"):
             make_dataset(MIXTURE, 10, path, overwrite=True)
     assert snapshot(tmp_path) == before
 
@@ -238,9 +239,9 @@ def test_a_link_is_followed(tmp_path):
 
 def test_names_that_cannot_be_written_are_refused(tmp_path):
     for path, words in (("s3://bucket/rows.zarr", "found a URL"), (tmp_path / "no" / "rows.npy", "does not exist")):
-        with pytest.raises(DataError, match=words):
+        with pytest.raises(OutputError, match=words):
             make_dataset(MIXTURE, 10, path)
-    with pytest.raises(DataError, match="same name"):
+    with pytest.raises(OutputError, match="same name"):
         make_dataset(MIXTURE, 10, tmp_path / "rows.npy", labels=tmp_path / "rows.npy")
     assert not os.listdir(tmp_path)
 

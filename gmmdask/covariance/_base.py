@@ -25,6 +25,9 @@ class IllDefinedCovariance(ValueError):
             f"{which} is not positive definite."
         )
 
+    def __reduce__(self) -> tuple[type, tuple[int | None]]:
+        return type(self), (self.component,)
+
 
 class Family(ABC):
     """One kind of covariance: how it is stored, evaluated and estimated.
@@ -38,6 +41,13 @@ class Family(ABC):
 
     name: ClassVar[str]
     shared: ClassVar[bool] = False
+
+    def __eq__(self, other: object) -> bool:
+        """A family has no state: one that came back from a worker is the same."""
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
 
     # --- moments -----------------------------------------------------------------------------------------------
 

@@ -122,7 +122,7 @@ def local_cluster(workers: int) -> Cluster:
     owned = ExitStack()
     try:
         cluster = LocalCluster(
-            n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
+            n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", memory_limit=0
         )
         owned.enter_context(cluster)
         client = owned.enter_context(Client(cluster, set_as_default=False))

@@ -41,7 +41,7 @@ class Threads(Executor):
         return value
 
     def get(self, graph: Mapping[Hashable, Any], key: Hashable) -> Any:
-        if self.n == 1 or len(graph) <= 3:
+        if self.n == 1 or len(graph) <= 2:
             return dask.get(graph, key)
         if self.pool is None:
             self.pool = ThreadPoolExecutor(self.n, thread_name_prefix="gmmdask")

@@ -1,6 +1,6 @@
 """Sums of many things by a tree of fixed shape: who ran what where never decides what is added to what."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from dask._task_spec import List, Task, TaskRef
@@ -16,21 +16,21 @@ def add(values: Sequence[Any]) -> Any:
     return total
 
 
-def tree(leaves: dict[int, Hashable], prefix: str) -> tuple[dict[Hashable, Any], Hashable]:
+def tree(leaves: Mapping[int, Sequence[Hashable]], prefix: str) -> tuple[dict[Hashable, Any], Hashable]:
     """Tasks that add leaves, by a tree of fixed fan-in over the plan's part numbers; and the key of the root.
 
-    Parts that are missing are skipped, not closed up, so that what is added to what never depends on company.
+    A part may have several leaves (slices of it), which are added first. Parts that are missing are skipped, not
+    closed up, so that what is added to what never depends on company.
     """
     graph: dict[Hashable, Any] = {}
-    level = 0
-    while len(leaves) > 1 or level == 0:
-        level += 1
-        groups: dict[int, list[Hashable]] = {}
-        for index in sorted(leaves):
-            groups.setdefault(index // FAN_IN, []).append(leaves[index])
-        leaves = {}
+    level, groups = 0, {index: list(leaves[index]) for index in sorted(leaves)}
+    while len(groups) > 1 or level == 0 or len(next(iter(groups.values()))) > 1:
+        above: dict[int, list[Hashable]] = {}
         for group, members in groups.items():
-            key = f"{prefix}-add-{level}-{group}"
-            graph[key] = Task(key, add, List(*(TaskRef(member) for member in members)))
-            leaves[group] = key
-    return graph, next(iter(leaves.values()))
+            key = members[0]
+            if len(members) > 1:
+                key = f"{prefix}-add-{level}-{group}"
+                graph[key] = Task(key, add, List(*(TaskRef(member) for member in members)))
+            above.setdefault(group // FAN_IN, []).append(key)
+        level, groups = level + 1, above
+    return graph, next(iter(groups.values()))[0]

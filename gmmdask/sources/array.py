@@ -67,14 +67,22 @@ class NpySource(Source):
         for first in range(start, stop, step):
             last = min(stop, first + step)
             if self.fortran:
-                mapped = np.memmap(self.path, self.dtype, "r", self.offset, (self.n, self.d), order="F")
-                yield np.ascontiguousarray(mapped[first:last])
+                yield np.ascontiguousarray(self._mapped()[first:last])
                 continue
             offset = self.offset + first * self.d * self.dtype.itemsize
             rows = np.fromfile(self.path, self.dtype, (last - first) * self.d, offset=offset)
             if rows.size != (last - first) * self.d:
-                raise DataError(f"{self.name}: the file ends before row {last - 1}: it was cut since the fit began.")
+                raise self._cut()
             yield rows.reshape(last - first, self.d)
+
+    def _mapped(self) -> np.ndarray:
+        try:
+            return np.memmap(self.path, self.dtype, "r", self.offset, (self.n, self.d), order="F")
+        except ValueError:
+            raise self._cut() from None
+
+    def _cut(self) -> DataError:
+        return DataError(f"{self.name}: the file ends before row {self.n - 1}: it was cut since the fit began.")
 
     def read_bytes(self, start: int, stop: int) -> int:
         return min(self._step, stop - start) * self.d * self.dtype.itemsize

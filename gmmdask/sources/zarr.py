@@ -78,14 +78,14 @@ class ZarrSource(Source):
         array = self.array
         counts = [-(-length // chunk) for length, chunk in zip(array.shape, self.grid, strict=True)]
         stored = stored_chunks(array)
-        if len(stored) >= counts[0] * counts[1]:
+        expected = [(i, j) for i in range(counts[0]) for j in range(counts[1])]
+        missing = [chunk for chunk in expected if array.metadata.encode_chunk_key(chunk) not in stored]
+        if not missing:
             return
-        expected = ((i, j) for i in range(counts[0]) for j in range(counts[1]))
-        first = next((c for c in expected if array.metadata.encode_chunk_key(c) not in stored), (0, 0))
-        start = first[0] * self.grid[0]
+        first, start = missing[0], missing[0][0] * self.grid[0]
         raise DataError(
-            f"{self.name}: {counts[0] * counts[1] - len(stored)} of {counts[0] * counts[1]} stored chunks are missing, "
-            f"the first is chunk {array.metadata.encode_chunk_key(first)} (rows {start} to "
+            f"{self.name}: {len(missing)} of {len(expected)} stored chunks are missing, the first is "
+            f"chunk {array.metadata.encode_chunk_key(first)} (rows {start} to "
             f"{min(self.n, start + self.grid[0]) - 1}). Zarr would read them as {array.fill_value} without an error. "
             "Copy the array again; if these rows really equal the fill value (Zarr may leave such chunks out), accept "
             "them with accept_missing=True (--accept-missing)."
@@ -127,13 +127,14 @@ class ZarrSource(Source):
 
     def _broken_chunk(self, start: int, stop: int) -> str:
         """The key of the first chunk in [start, stop) that does not decode."""
-        metadata = self.array.metadata
-        for i in range(start // self.grid[0], -(-stop // self.grid[0])):
-            try:
-                self.array[i * self.grid[0] : min(self.n, (i + 1) * self.grid[0])]
-            except Exception:
-                rows = f"rows {i * self.grid[0]} to {min(self.n, (i + 1) * self.grid[0]) - 1}"
-                return f"{metadata.encode_chunk_key((i, 0))} ({rows})"
+        tall, wide = self.grid
+        for i in range(start // tall, -(-stop // tall)):
+            for j in range(-(-self.d // wide)):
+                first, last = max(start, i * tall), min(stop, (i + 1) * tall)
+                try:
+                    self.array[first:last, j * wide : (j + 1) * wide]
+                except Exception:
+                    return f"{self.array.metadata.encode_chunk_key((i, j))} (rows {first} to {last - 1})"
         return f"of rows {start} to {stop - 1}"
 
 

@@ -1,0 +1,194 @@
+"""Promises P2 and P3: the same bits whoever runs the fit, and the same model however the rows are stored."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask.array
+import numpy as np
+import pytest
+import zarr
+from distributed import Client
+
+from gmmdask import GaussianMixture, open_source
+from gmmdask.covariance import FAMILIES
+from gmmdask.estep import EStep, ESteps
+from gmmdask.execution import Executor, Threads, one_thread
+from gmmdask.execution.distributed import Cluster, local_cluster
+from gmmdask.frame import Frame
+from gmmdask.outcome import Event, PassDone
+from gmmdask.pilot import first_look
+from gmmdask.plan import make_plan
+from gmmdask.synthetic import make_dataset, random_mixture
+from gmmdask.task import Data
+
+N, D, K = 60_000, 5, 4
+TRUTH = random_mixture(K, D, "full", seed=1)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("data") / "rows.zarr"
+    make_dataset(TRUTH, N, path, seed=1, chunk_rows=2500)
+    return str(path)
+
+
+@pytest.fixture(scope="module", params=[1, 2, 3])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Client]:
+    with local_cluster(request.param) as executor:
+        yield executor.client
+
+
+def fit(data: object, scheduler: object, covariance_type: str = "full", **settings: object) -> GaussianMixture:
+    settings = {"n_init": 2, "max_iter": 4, "tol": 0, "sample_rows": 3000, "random_state": 3, **settings}
+    return GaussianMixture(K, covariance_type=covariance_type, **settings).fit(data, scheduler=scheduler)
+
+
+def bits(model: GaussianMixture) -> bytes:
+    arrays = (model.weights_, model.means_, model.covariances_, np.array(model.lower_bounds_))
+    return b"".join(array.tobytes() for array in arrays)
+
+
+@pytest.mark.parametrize("covariance_type", FAMILIES)
+def test_threads_give_the_bits_of_serial(stored: str, covariance_type: str) -> None:
+    serial = bits(fit(stored, "synchronous", covariance_type))
+    for executor in (Threads(1), Threads(2), Threads(4), "threads"):
+        assert bits(fit(stored, executor, covariance_type)) == serial
+
+
+@pytest.mark.parametrize("covariance_type", FAMILIES)
+def test_clusters_give_the_bits_of_serial(stored: str, cluster: Client, covariance_type: str) -> None:
+    assert bits(fit(stored, cluster, covariance_type)) == bits(fit(stored, "synchronous", covariance_type))
+
+
+def test_arrays_in_memory_travel_to_a_cluster_once(stored: str, cluster: Client) -> None:
+    rows = zarr.open_array(stored, mode="r")[:]
+    assert bits(fit(rows, cluster)) == bits(fit(rows, "synchronous"))
+
+
+class Killer:
+    """A callback that kills the process of one worker while the pass after lap 1 is under way."""
+
+    def __init__(self, client: Client) -> None:
+        self.client, self.killed = client, 0
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, PassDone) and event.lap == 1:
+            pids = self.client.run(os.getpid)
+            threading.Thread(target=self.kill, args=(next(iter(pids.values())),)).start()
+
+    def kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        self.killed = pid
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_killed_worker_does_not_change_a_bit(stored: str, in_memory: bool) -> None:
+    data = zarr.open_array(stored, mode="r")[:] if in_memory else stored
+    with local_cluster(2) as executor:
+        killer = Killer(executor.client)
+        found = fit(data, executor.client, callbacks=(killer,), max_iter=8)
+    assert killer.killed
+    assert bits(found) == bits(fit(data, "synchronous", max_iter=8))
+
+
+INTERRUPTED = """
+import os, signal, sys
+from gmmdask import GaussianMixture
+from gmmdask.outcome import CheckpointWritten, PassDone
+import dask.config
+
+class Stop:
+    lap = 0
+    def __call__(self, event):
+        if isinstance(event, PassDone):
+            self.lap = event.lap
+        if isinstance(event, CheckpointWritten) and self.lap == {lap}:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+with dask.config.set({{"gmmdask.checkpoint-interval": 0}}):
+    GaussianMixture(4, n_init=2, max_iter=8, tol=0, sample_rows=3000, random_state=3, callbacks=(Stop(),),
+                    checkpoint=sys.argv[2]).fit(sys.argv[1], scheduler="threads")
+"""
+
+
+@pytest.mark.parametrize("lap", [0, 3, 8])
+def test_a_killed_and_resumed_fit_ends_in_the_same_bits(stored: str, tmp_path: Path, lap: int) -> None:
+    checkpoint = tmp_path / "fit.ckpt"
+    killed = subprocess.run([sys.executable, "-c", INTERRUPTED.format(lap=lap), stored, str(checkpoint)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    resumed = GaussianMixture(
+        K, n_init=2, max_iter=8, tol=0, sample_rows=3000, random_state=3, checkpoint=checkpoint
+    ).fit(stored, resume=True)
+    assert bits(resumed) == bits(fit(stored, "synchronous", max_iter=8))
+    assert len(resumed.history_) == 8
+
+
+# --- however the rows are stored ---------------------------------------------------------------------------------
+
+
+def irregular(rows: np.ndarray) -> dask.array.Array:
+    return dask.array.from_array(rows, chunks=((1, 7000, 0, 19999, N - 27000), (2, D - 2)))
+
+
+def unknown(rows: np.ndarray) -> dask.array.Array:
+    keep = dask.array.concatenate([dask.array.from_array(rows, chunks=(9000, D)), dask.array.full((50, D), 99.0)])
+    return keep[keep[:, 0] < 50]
+
+
+def layouts(rows: np.ndarray, folder: Path) -> Iterator[tuple[str, object]]:
+    np.save(folder / "rows.npy", rows)
+    yield ".npy", str(folder / "rows.npy")
+    for name, grid in {
+        "one chunk": {"chunks": (N, D)},
+        "37-row chunks": {"chunks": (37, D)},
+        "shards": {"chunks": (100, D), "shards": (5000, D)},
+        "format 2": {"chunks": (4000, 2), "zarr_format": 2},
+    }.items():
+        array = zarr.create_array(folder / f"{name}.zarr", shape=(N, D), dtype="f8", **grid)
+        array[:] = rows
+        yield name, array
+    yield "irregular dask", irregular(rows)
+    yield "unknown dask", unknown(rows)
+
+
+def test_layouts_of_the_same_rows_give_the_same_statistics_sample_and_model(stored: str, tmp_path: Path) -> None:
+    rows = zarr.open_array(stored, mode="r")[:]
+    frame = Frame.of(TRUTH.family, *TRUTH.moments())
+    inside = frame.mixture_in(TRUTH)
+    reference, scale = None, (np.abs(rows) @ np.abs(frame.matrix).T).max() ** 2 * N
+    for name, data in layouts(rows, tmp_path):
+        source = open_source(data)
+        found = Data(source, make_plan(source.edges, D, 1024), Threads())
+        with one_thread():
+            (stats,) = found.sums(ESteps(((frame, EStep(inside, "products")),), 1024)).items
+            sample = first_look(found, 5, 2000, 200)
+        model = fit(data, None, max_iter=5)
+        if reference is None:
+            reference = (stats, sample, model)
+        assert np.abs(stats.vector - reference[0].vector).max() <= 1e-12 * scale, name
+        np.testing.assert_array_equal(sample.sample, reference[1].sample, err_msg=name)
+        np.testing.assert_array_equal(sample.held_out, reference[1].held_out, err_msg=name)
+        np.testing.assert_allclose(model.weights_, reference[2].weights_, rtol=0, atol=1e-10, err_msg=name)
+        np.testing.assert_allclose(model.means_, reference[2].means_, rtol=0, atol=1e-10, err_msg=name)
+        np.testing.assert_allclose(model.covariances_, reference[2].covariances_, rtol=0, atol=1e-10, err_msg=name)
+
+
+def test_a_fit_inside_a_dask_task_of_a_one_thread_worker(stored: str) -> None:
+    with local_cluster(1) as executor:
+        inside = executor.client.submit(bits_of_fit, stored).result(timeout=120)
+    assert inside == bits(fit(stored, "synchronous"))
+
+
+def bits_of_fit(data: str) -> bytes:
+    return bits(fit(data, None))
+
+
+def test_an_owned_cluster_is_closed_and_a_borrowed_one_is_not(stored: str, cluster: Client) -> None:
+    executor: Executor = Cluster(cluster)
+    fit(stored, executor, max_iter=1)
+    assert cluster.status == "running"
