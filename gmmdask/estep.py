@@ -21,7 +21,7 @@ EPS = float(np.finfo(np.float64).eps)
 CANCELLATION_LIMIT = 1e-9  # relative error of a covariance beyond which the centred kernel takes over
 FLOOR = -100.0  # exponents below give exact zeros instead of subnormal numbers, which slow a matrix product tenfold
 FLOOR_VALUE = float(np.exp(FLOOR))
-BLOCK_BYTES = 6 << 20  # measured: features and responsibilities of a block near the size of the caches
+BLOCK_BYTES = 12 << 20  # measured: larger blocks leave the caches, smaller ones hand the interpreter lock over too often
 
 
 def kernel_for(mixture: Mixture) -> str:
@@ -32,7 +32,7 @@ def kernel_for(mixture: Mixture) -> str:
 def block_rows(family: Family, d: int, n_components: int) -> int:
     """Rows of a block: a power of two from 512 to 16,384 by what features and responsibilities take."""
     width = family.packed_size(d) + 2 * d + 1 + 3 * n_components
-    return int(np.clip(2 ** int(np.log2(BLOCK_BYTES / (8 * width))), 512, 16384))
+    return int(np.clip(2 ** round(np.log2(BLOCK_BYTES / (8 * width))), 512, 16384))
 
 
 class Block(Protocol):

@@ -1,10 +1,13 @@
 """Where results go: refused before anything is made, replaced only when they are complete."""
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+MARK = "gmmdask"  # attribute of the Zarr groups that this package writes
 
 
 class OutputError(ValueError):
@@ -17,7 +20,7 @@ def check_outputs(outputs: Sequence[str | Path], overwrite: bool) -> None:
     Raises
     ------
     OutputError
-        If one is not local, exists and may not be replaced, is a folder other than a Zarr array, or has no folder to
+        If one is not local, exists and may not be replaced, is a folder with other things in it, or has no folder to
         be in, or if two are the same.
     """
     for name in outputs:
@@ -31,15 +34,21 @@ def check_outputs(outputs: Sequence[str | Path], overwrite: bool) -> None:
                 f"{name}: exists already. Choose another name, or replace it with overwrite=True (--overwrite)."
             )
         if path.is_dir():
-            check_is_zarr(path)
+            check_replaceable(path)
     if len({Path(name).resolve() for name in outputs}) < len(outputs):
         raise OutputError(f"{outputs[0]}: two outputs have this name. Give each its own.")
 
 
-def check_is_zarr(path: Path) -> None:
-    """A folder is only replaced if it is a Zarr array or group: another one may hold anything."""
-    if not any((path / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
-        raise OutputError(f"{path}: a folder that is no Zarr array or group is not replaced. Use another name.")
+def check_replaceable(path: Path) -> None:
+    """A folder is only replaced if it is a Zarr array, or a group of predictions: another one may hold anything."""
+    header = path / "zarr.json"
+    found = json.loads(header.read_text()) if header.is_file() else {}
+    ours = found.get("node_type") == "array" or MARK in found.get("attributes", {})
+    if not ours and not (path / ".zarray").is_file():
+        raise OutputError(
+            f"{path}: a folder that is neither a Zarr array nor an earlier output of gmmdask is not replaced. Use "
+            "another name, or remove it yourself."
+        )
 
 
 @contextmanager

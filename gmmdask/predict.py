@@ -17,7 +17,7 @@ from gmmdask.estep import KERNELS, Features, block_rows, kernel_for, soft_assign
 from gmmdask.execution import Executor, Threads, one_thread
 from gmmdask.frame import Frame
 from gmmdask.mixture import Mixture
-from gmmdask.outputs import check_outputs, replacing
+from gmmdask.outputs import MARK, check_outputs, replacing
 from gmmdask.plan import make_plan
 from gmmdask.sources import ArraySource, DataError, Source
 from gmmdask.sources.dask import DaskSource
@@ -239,7 +239,7 @@ def write_predictions(
     check_features(mixture, source)
     check_outputs([path], overwrite)
     with replacing([path]) as (place,):
-        zarr.open_group(str(place), mode="w")
+        zarr.open_group(str(place), mode="w", attributes={MARK: {"what": list(whats)}})
         predictions = [Prediction(mixture, what) for what in whats]
         for prediction in predictions:
             _create(str(place / prediction.what), source, prediction)

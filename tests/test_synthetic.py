@@ -222,7 +222,7 @@ def test_a_folder_that_is_no_array_is_never_replaced(tmp_path):
     zarr.create_group(precious / "group").create_array("inside", shape=(3,), dtype="f8")
     before = snapshot(tmp_path)
     for path in (precious, precious / "group"):
-        with pytest.raises(OutputError, match="no Zarr array is not replaced"):
+        with pytest.raises(OutputError, match="neither a Zarr array nor an earlier output"):
             make_dataset(MIXTURE, 10, path, overwrite=True)
     assert snapshot(tmp_path) == before
 
@@ -241,7 +241,7 @@ def test_names_that_cannot_be_written_are_refused(tmp_path):
     for path, words in (("s3://bucket/rows.zarr", "found a URL"), (tmp_path / "no" / "rows.npy", "does not exist")):
         with pytest.raises(OutputError, match=words):
             make_dataset(MIXTURE, 10, path)
-    with pytest.raises(OutputError, match="same name"):
+    with pytest.raises(OutputError, match="have this name"):
         make_dataset(MIXTURE, 10, tmp_path / "rows.npy", labels=tmp_path / "rows.npy")
     assert not os.listdir(tmp_path)
 

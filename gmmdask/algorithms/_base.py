@@ -29,6 +29,9 @@ class State:
         State.registry[cls.__name__] = cls
 
 
+State.registry["State"] = State
+
+
 @dataclass(frozen=True, eq=False)
 class Request:
     """An E-step on some slices of the data, None for all of it."""

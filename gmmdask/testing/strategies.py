@@ -39,7 +39,7 @@ def random_mixture(
     weights = 0.5 + rng.random(n_components)
     weights /= weights.sum()
     dense = random_covariances(rng, n_components, d)
-    own = np.ascontiguousarray(OWN_SHAPE[covariance_type](weights, dense))
+    own = np.array(OWN_SHAPE[covariance_type](weights, dense), order="C")
     return Mixture(covariance_type, weights, separation * rng.normal(size=(n_components, d)), own)
 
 
