@@ -21,7 +21,9 @@ EPS = float(np.finfo(np.float64).eps)
 CANCELLATION_LIMIT = 1e-9  # relative error of a covariance beyond which the centred kernel takes over
 FLOOR = -100.0  # exponents below give exact zeros instead of subnormal numbers, which slow a matrix product tenfold
 FLOOR_VALUE = float(np.exp(FLOOR))
-BLOCK_BYTES = 12 << 20  # measured: larger blocks leave the caches, smaller ones hand the interpreter lock over too often
+BLOCK_BYTES = (
+    12 << 20
+)  # measured: larger blocks leave the caches, smaller ones hand the interpreter lock over too often
 
 
 def kernel_for(mixture: Mixture) -> str:

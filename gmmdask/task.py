@@ -11,7 +11,7 @@ from dask._task_spec import DataNode, List, Task, TaskRef
 
 from gmmdask.execution import Executor, tree
 from gmmdask.plan import Plan, Slice
-from gmmdask.sources import Source
+from gmmdask.sources import DataError, Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,15 @@ class Data:
     executor: Executor
     name: str = field(default_factory=lambda: f"gmmdask-{uuid.uuid4().hex[:12]}")
     _passes: Iterator[int] = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        source, most = self.source, self.executor.most_kept
+        size = source.n * source.d * source.dtype.itemsize
+        if source.in_memory and most is not None and size > most:
+            raise DataError(
+                f"{source.name}: {size:,} bytes of rows in this process would have to travel to {self.executor.name}, "
+                f"which takes at most {most:,}. Store them as Zarr where workers can read them, and give the path."
+            )
 
     def sums(self, work: Work, slices: Sequence[Slice] | None = None) -> Any:
         """One pass: `work` on every slice, added by a tree over the plan's part numbers."""

@@ -35,7 +35,12 @@ def blocks(document: str) -> list[Code]:
 def run(command: list[str], folder: Path, **environment: str) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "PATH": path, **environment}, capture_output=True, text=True, check=False
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -62,8 +67,8 @@ def test_contributing_one_file_and_one_line_are_enough(example: list[Code], tmp_
         if role == "file":
             target.write_text(block.text)
         elif role == "insert":
-            target.write_text(re.sub(r"^([A-Z]+: .*[{\[])$", lambda m: f"{m[1]}\n{block.text.rstrip()}", target.read_text(), flags=re.M))
-            assert block.text in target.read_text()
+            head, opening, rest = re.split(r"^([A-Z]+: .*[{\[]\n)", target.read_text(), maxsplit=1, flags=re.M)
+            target.write_text(head + opening + block.text + rest)
         elif role == "import":
             head, docstring, rest = target.read_text().split('"""', 2)
             target.write_text(f'{head}"""{docstring}"""\n{block.text}{rest}')

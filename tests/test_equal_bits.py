@@ -70,6 +70,13 @@ def test_arrays_in_memory_travel_to_a_cluster_once(stored: str, cluster: Client)
     assert bits(fit(rows, cluster)) == bits(fit(rows, "synchronous"))
 
 
+def test_arrays_too_large_to_travel_are_refused_with_the_remedy(cluster: Client) -> None:
+    executor = Cluster(cluster)
+    executor.most_kept = 1000
+    with pytest.raises(ValueError, match=r"24,000 bytes of rows .* at most 1,000\. Store them as Zarr"):
+        GaussianMixture(2, sample_rows=10).fit(np.ones((1000, 3)), scheduler=executor)
+
+
 class Killer:
     """A callback that kills the process of one worker while the pass after lap 1 is under way."""
 

@@ -65,7 +65,7 @@ def stop(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("gmm", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="gmmdask")
 def main() -> None:
     """Fit Gaussian mixtures to rows that do not fit in memory."""

@@ -17,6 +17,7 @@ class Executor(ABC):
     """
 
     name: str
+    most_kept: int | None = None  # bytes of rows in the caller's memory that may be sent to it; None: any
 
     @abstractmethod
     def get(self, graph: Mapping[Hashable, Any], key: Hashable) -> Any:

@@ -15,8 +15,6 @@ from gmmdask.execution.local import Threads
 from gmmdask.execution.settings import setting
 from gmmdask.execution.threads import one_thread_for_good
 
-MOST_KEPT_BYTES = 1_000_000_000
-
 
 class OneThread(WorkerPlugin):  # type: ignore[misc]
     """Limits BLAS and OpenMP once in every worker process, those that join later included."""
@@ -39,6 +37,7 @@ class Cluster(Executor):
     """
 
     def __init__(self, client: Client, owned: ExitStack | None = None) -> None:
+        self.most_kept = 1_000_000_000
         if client.asynchronous:
             raise ClusterError("an asynchronous client cannot drive a fit: use Client(..., asynchronous=False).")
         self.client, self.owned = client, owned or ExitStack()
@@ -80,7 +79,7 @@ class Cluster(Executor):
         """A future of `value`, which lives on the cluster as a data task: it survives the loss of a worker."""
         if name not in self.kept:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Sending large graph")  # once, and the limit is MOST_KEPT_BYTES
+                warnings.filterwarnings("ignore", "Sending large graph")  # once, and most_kept bounds it
                 self.kept[name] = self.client.get({name: DataNode(name, value)}, [name], sync=False)[0]
         return self.kept[name]
 

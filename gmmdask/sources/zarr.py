@@ -32,9 +32,12 @@ class ZarrSource(Source):
     """
 
     def __init__(self, data: Any, accept_missing: bool = False) -> None:
-        is_open = isinstance(data, zarr.Array)
-        self.address = data.store_path if is_open else str(data) if isinstance(data, Path) else data
-        self.name = str(self.address)
+        self.address, is_open = data, isinstance(data, zarr.Array)
+        if is_open:
+            self.address = data.store_path
+        elif isinstance(data, str | Path) and "://" not in str(data):
+            self.address = str(Path(data).absolute())  # a worker may run in another folder
+        self.name = str(self.address if is_open else data)
         self._array = data if is_open else open_array(self.address, self.name)
         shape, dtype = self._array.shape, self._array.dtype
         self.n, self.d = checked_shape(self.name, shape, dtype)
@@ -60,7 +63,7 @@ class ZarrSource(Source):
         codecs = [str(codec) for codec in (*self.array.filters, *self.array.compressors)]
         return {
             "kind": "zarr",
-            "address": self.name,
+            "address": str(self.address),
             "shape": [self.n, self.d],
             "dtype": str(self.dtype),
             "chunks": list(self.chunks),
