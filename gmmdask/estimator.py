@@ -50,7 +50,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     weights_init : (K,); means_init : (K, d); precisions_init : in the covariance type's shape.
     random_state : seed.
     warm_start : whether the next `fit` begins where the last one ended.
-    verbose : 1 tells each pass on standard error through `warnings`-free callbacks; see `callbacks`.
+    verbose, verbose_interval : taken for scikit-learn's sake; nothing is printed, passes are told to `callbacks`.
     algorithm : "em", or a value such as `gmmdask.algorithms.Batch(stop="predicted")` that brings its own settings.
     stop : {"gain", "predicted"}: scikit-learn's rule, or a bound on the predicted remaining gain.
     checkpoint : file in which the fit saves itself after passes.

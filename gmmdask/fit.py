@@ -4,20 +4,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from gmmdask.algorithms import Algorithm, Request, State
-from gmmdask.covariance._base import Array
 from gmmdask.estep import EPS, EStep, ESteps
 from gmmdask.frame import Frame, Prior
-from gmmdask.outcome import Callback, KernelChanged, PassDone, RunEnded
+from gmmdask.outcome import Callback, ComponentsWithoutRows, KernelChanged, PassDone, RunEnded
 from gmmdask.plan import Slice
-from gmmdask.stats import Stats
+from gmmdask.selfcheck import Expected, check
 from gmmdask.task import Data
-
-
-class ChangedData(ValueError):
-    """Statistics of a full pass contradict the pilot: the data changed under the fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +26,6 @@ class Run:
     @property
     def going(self) -> bool:
         return self.state.outcome is None
-
-
-@dataclass(frozen=True, eq=False)
-class Expected:
-    """What every full pass must find again (promise P10): total weight, mean (d,) and covariance (d, d) of the data."""
-
-    weight: float
-    mean: Array
-    covariance: Array
 
 
 def advance(
@@ -65,6 +49,7 @@ def advance(
         If a full pass contradicts `expected`.
     """
     kernels: dict[str, str] = {}
+    empty: dict[str, tuple[int, ...]] = {}
     while any(run.going for run in runs):
         following = {run.name: run for run in runs}
         requests = [(run, run.algorithm.ask(run.state)) for run in runs if run.going]
@@ -77,12 +62,15 @@ def advance(
             seconds = time.perf_counter() - began
             for (run, _), stats in zip(group, sums.items, strict=True):
                 if expected is not None and slices is None:
-                    check(run, stats, expected, data.source.name)
+                    check(stats, run.frame, expected, data.source.name)
                 state, note = run.algorithm.tell(run.state, stats, run.prior)
                 following[run.name] = replace(run, state=state)
                 bound = note.lower_bound + run.frame.log_det
                 read = int(stats.weight) * data.source.d * data.source.dtype.itemsize
                 emit(PassDone(run.name, state.laps, bound, note.gain, seconds, int(stats.weight), read))
+                if note.empty != empty.get(run.name, ()):
+                    emit(ComponentsWithoutRows(run.name, state.laps, note.empty))
+                    empty[run.name] = note.empty
                 if state.outcome is not None:
                     emit(RunEnded(run.name, state.outcome))
         runs = tuple(following[run.name] for run in runs)
@@ -105,19 +93,3 @@ def announce_kernel(run: Run, work: EStep, kernels: dict[str, str], emit: Callba
     if work.kernel != kernels.get(run.name, "products"):
         emit(KernelChanged(run.name, work.kernel, EPS * work.mixture.cancellation))
     kernels[run.name] = work.kernel
-
-
-def check(run: Run, stats: Stats, expected: Expected, name: str) -> None:
-    """Σ N = W, Σ S1 and Σ S2 of a full pass against the pilot's, in the frame."""
-    total, frame, family = stats.about(np.zeros_like(stats.origin)), run.frame, stats.layout.family
-    mean = frame.points_in(expected.mean[None])[0]
-    second = frame.covariance_in(expected.covariance) + np.outer(mean, mean)
-    found = np.concatenate([[total.mass.sum()], total.first.sum(axis=0), total.second.sum(axis=0)]) / expected.weight
-    wanted = np.concatenate([[1.0], mean, family.pack(second)])
-    tolerance = 1e-6 * max(1.0, float(np.max(np.diag(second))))
-    if total.weight != expected.weight or not np.all(np.abs(found - wanted) <= tolerance):
-        raise ChangedData(
-            f"{name}: a pass over all rows does not add up to what the first pass found (weight {total.weight:g} "
-            f"against {expected.weight:g}, moments off by {np.max(np.abs(found - wanted)):.2g} per row): the data "
-            "changed under the fit. Fit a copy or a snapshot that nobody writes to."
-        )

@@ -13,7 +13,7 @@ from gmmdask.algorithms import Algorithm, State
 from gmmdask.checkpoint import Checkpoint
 from gmmdask.covariance import IllDefinedCovariance
 from gmmdask.execution import Executor, one_thread
-from gmmdask.fit import Expected, Run, advance
+from gmmdask.fit import Run, advance
 from gmmdask.frame import Frame, Prior
 from gmmdask.initialise import Ground, best_start, in_memory, one_start
 from gmmdask.mixture import Mixture
@@ -31,6 +31,7 @@ from gmmdask.outcome import (
 )
 from gmmdask.pilot import FirstLook, Moments, first_look
 from gmmdask.planning import Settings, plan_fit, sample_sizes
+from gmmdask.selfcheck import Expected
 from gmmdask.sources import Source
 from gmmdask.task import Data
 

@@ -86,6 +86,14 @@ class KernelChanged(Event):
 
 
 @dataclass(frozen=True)
+class ComponentsWithoutRows(Event):
+    """Components (numbers) that hold less than one row each since this lap; empty when all have rows again."""
+
+    lap: int
+    components: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class DirectionsWithoutSpread(Event):
     """Features (numbers) in which the data is constant or linearly dependent: only `reg_covar` carries them."""
 

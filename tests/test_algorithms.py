@@ -11,11 +11,12 @@ from gmmdask.algorithms.batch import BatchState, predicted_gain
 from gmmdask.covariance import FAMILIES
 from gmmdask.estep import EPS
 from gmmdask.execution import Threads
-from gmmdask.fit import ChangedData, Expected, Run, advance, check, sharing
+from gmmdask.fit import Run, advance, sharing
 from gmmdask.frame import Prior
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Event, KernelChanged, PassDone, Reason
 from gmmdask.plan import Part, Plan, Slice
+from gmmdask.selfcheck import ChangedData, Expected, check
 from gmmdask.sources import ArraySource
 from gmmdask.stats import Layout, Stats
 from gmmdask.task import Data
@@ -292,7 +293,7 @@ def test_a_full_pass_adds_up_to_the_pilot(covariance_type: str, kernel: str) -> 
     mean, covariance = rows.mean(axis=0), np.cov(rows.T, bias=True)
     run = run_of("run", Batch(), start, frame_of_rows(start, rows))
     stats = e_step(rows, run.state.mixture, kernel, run.frame, [(0, 200), (200, 500)])
-    check(run, stats, Expected(500.0, mean, covariance), "rows")
+    check(stats, run.frame, Expected(500.0, mean, covariance), "rows")
     others = [
         Expected(501.0, mean, covariance),
         Expected(500.0, mean + np.array([0.0, 1e-3]), covariance),
@@ -300,7 +301,7 @@ def test_a_full_pass_adds_up_to_the_pilot(covariance_type: str, kernel: str) -> 
     ]
     for other in others:
         with pytest.raises(ChangedData, match="rows: a pass over all rows does not add up"):
-            check(run, stats, other, "rows")
+            check(stats, run.frame, other, "rows")
 
 
 def test_data_that_change_under_a_fit_end_it() -> None:

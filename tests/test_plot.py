@@ -6,9 +6,10 @@ import threading
 import numpy as np
 import pytest
 
-from gmmdask import plot
 from gmmdask.covariance import FAMILIES
 from gmmdask.mixture import Mixture
+from gmmdask.plot import pictures as plot
+from gmmdask.plot import style
 from gmmdask.synthetic import random_mixture
 
 pytest.importorskip("matplotlib")
@@ -37,14 +38,14 @@ def test_every_family_is_drawn(covariance_type):
 def test_pictures_are_drawn_on_the_axes_given_and_touch_no_global_state():
     rows, labels, mixture = fitted(3, 2)
     figure = plot.new_figure(8, 6)
-    before = plot.import_module("matplotlib").rcParams.copy()
+    before = style.import_module("matplotlib").rcParams.copy()
     axes = plot.panels(figure, 5)
     assert plot.scatter(rows, labels, mixture, ax=axes[0]) is axes[0]
     assert plot.density(mixture, ax=axes[1]) is axes[1]
     assert plot.convergence([{"lap": 1, "lower_bound": -3.0}], axes[2]) is axes[2]
     assert plot.marginals(rows, mixture, axes=axes[3:]) == axes[3:]
     figure.canvas.draw()
-    assert plot.import_module("matplotlib").rcParams.copy() == before
+    assert style.import_module("matplotlib").rcParams.copy() == before
     assert "matplotlib.pyplot" not in sys.modules
 
 

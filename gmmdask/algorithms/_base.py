@@ -42,10 +42,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Note:
-    """What an algorithm wants reported of a step: the lower bound of the mixture evaluated, nats per row."""
+    """What an algorithm wants reported of a step.
+
+    The lower bound of the mixture that was evaluated and its gain (nats per row), and components of less than one row.
+    """
 
     lower_bound: float
-    gain: float | None
+    gain: float | None = None
+    empty: tuple[int, ...] = ()
 
 
 class Algorithm(ABC):

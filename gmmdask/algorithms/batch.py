@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from gmmdask.algorithms._base import Algorithm, Note, Request, State
 from gmmdask.estep import EStep, kernel_for
 from gmmdask.frame import Prior
@@ -71,18 +73,22 @@ class Batch(Algorithm):
         mixture.root  # noqa: B018 - an ill-defined covariance is told now, with the pass that made it
         following = replace(state, mixture=mixture, laps=state.laps + 1, bounds=bounds)
         gain = bound - bounds[-2] if len(bounds) > 1 else None
-        return replace(following, outcome=self._outcome(following)), Note(bound, gain)
+        empty = tuple(int(k) for k in np.flatnonzero(stats.mass < 1))
+        return replace(following, outcome=self._outcome(following, empty)), Note(bound, gain, empty)
 
-    def _outcome(self, state: BatchState) -> Outcome | None:
+    def _outcome(self, state: BatchState, empty: tuple[int, ...]) -> Outcome | None:
         predicted = predicted_gain(state.bounds)
+        lost = f" Components {list(empty)} hold less than one row: ask for fewer components." if empty else ""
+        left = "" if predicted is None else f"; about {predicted:.2g} nats per row are left to gain"
         if self._stops(state.bounds, predicted):
-            words = f"converged after {state.laps} passes: the last one gained less than tol={self.tol:g} nats per row."
-            return Outcome(Reason.CONVERGED, words, predicted)
+            words = (
+                f"converged after {state.laps} passes: the last gained less than tol={self.tol:g} nats per row{left}."
+            )
+            return Outcome(Reason.CONVERGED, words + lost, predicted)
         if state.laps < self.max_iter:
             return None
-        left = "" if predicted is None else f"; about {predicted:.2g} nats per row are left to gain"
         words = f"stopped after max_iter={self.max_iter} passes{left}. Raise max_iter or tol, or try other starts."
-        return Outcome(Reason.MAX_ITER, words, predicted)
+        return Outcome(Reason.MAX_ITER, words + lost, predicted)
 
     def _stops(self, bounds: tuple[float, ...], predicted: float | None) -> bool:
         if self.tol <= 0 or len(bounds) < 2:

@@ -13,6 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gmmdask.outcome import (
     CheckpointWritten,
+    ComponentsWithoutRows,
     DirectionsWithoutSpread,
     Event,
     FitStarted,
@@ -93,6 +94,11 @@ def describe(event: Event, max_iter: int) -> str:
             )
         case KernelChanged():
             return f"{event.run}: {event.kernel} kernel from here on (the fast one would err by {event.error:.0e})"
+        case ComponentsWithoutRows():
+            lost = (
+                f"components {list(event.components)} hold less than one row" if event.components else "all have rows"
+            )
+            return f"{event.run}: pass {event.lap}: {lost}"
         case DirectionsWithoutSpread():
             return f"warning: features {list(event.features)} are constant or linearly dependent"
         case CheckpointWritten():

@@ -1,0 +1,38 @@
+"""Every full pass must find again what the pilot found (promise P10)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gmmdask.covariance._base import Array
+from gmmdask.frame import Frame
+from gmmdask.stats import Stats
+
+
+class ChangedData(ValueError):
+    """Statistics of a full pass contradict the pilot: the data changed under the fit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What every full pass must find again (promise P10): total weight, mean (d,) and covariance (d, d) of the data."""
+
+    weight: float
+    mean: Array
+    covariance: Array
+
+
+def check(stats: Stats, frame: Frame, expected: Expected, name: str) -> None:
+    """Σ N = W, Σ S1 and Σ S2 of a full pass against the pilot's, in the frame."""
+    total, family = stats.about(np.zeros_like(stats.origin)), stats.layout.family
+    mean = frame.points_in(expected.mean[None])[0]
+    second = frame.covariance_in(expected.covariance) + np.outer(mean, mean)
+    found = np.concatenate([[total.mass.sum()], total.first.sum(axis=0), total.second.sum(axis=0)]) / expected.weight
+    wanted = np.concatenate([[1.0], mean, family.pack(second)])
+    tolerance = 1e-6 * max(1.0, float(np.max(np.diag(second))))
+    if total.weight != expected.weight or not np.all(np.abs(found - wanted) <= tolerance):
+        raise ChangedData(
+            f"{name}: a pass over all rows does not add up to what the first pass found (weight {total.weight:g} "
+            f"against {expected.weight:g}, moments off by {np.max(np.abs(found - wanted)):.2g} per row): the data "
+            "changed under the fit. Fit a copy or a snapshot that nobody writes to."
+        )
