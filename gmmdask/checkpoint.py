@@ -32,17 +32,20 @@ class Checkpoint:
     def __init__(self, path: str | Path, classes: Mapping[str, type], resume: bool) -> None:
         self.path, self.classes = Path(path), classes
         self.previous = self.path.with_name(self.path.name + ".previous")
-        self.written = -float("inf")
+        self.resume, self.damaged, self.written = resume, "", -float("inf")
         if not self.path.parent.is_dir():
             raise FileError(f"checkpoint {self.path}: there is no folder {self.path.parent}. Make it first.")
-        if self.path.exists() and not resume:
+        found = [str(path) for path in (self.path, self.previous) if path.exists()]
+        if found and not resume:
             raise FileExistsError(
-                f"checkpoint {self.path} exists: an earlier fit was interrupted or has ended. Continue it with "
-                "resume=True (--resume), or remove the file."
+                f"checkpoint {found[0]} exists: an earlier fit was interrupted or has ended. Continue it with "
+                f"resume=True (--resume), or remove {' and '.join(found)}."
             )
 
     def load(self) -> Any:
         """The newest value that can be read, None if there is no file. Falls back to the older one with a warning."""
+        if not self.resume:
+            return None
         problems = []
         for path in (self.path, self.previous):
             if not path.exists():
@@ -51,9 +54,11 @@ class Checkpoint:
                 content, arrays = container.read(path, "checkpoint")
                 return container.unpack(content, arrays, self.classes)
             except FileError as error:
-                problems.append(str(error))
-                if path == self.path and self.previous.exists():
-                    warnings.warn(f"{error} Going on from {self.previous}.", stacklevel=2)
+                problems.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+                if path == self.path:
+                    self.damaged = f"{problems[-1]} Going on from {self.previous}."
+                    if self.previous.exists():
+                        warnings.warn(self.damaged, stacklevel=2)
         if problems:
             raise FileError(f"no checkpoint can be read: {' '.join(problems)}")
         return None
@@ -64,8 +69,8 @@ class Checkpoint:
             return False
         arrays: container.Arrays = {}
         content = container.pack(value, arrays)
-        if self.path.exists():
+        if self.path.exists() and not self.damaged:
             os.replace(self.path, self.previous)
         container.write(self.path, "checkpoint", content, arrays)
-        self.written = time.monotonic()
+        self.damaged, self.written = "", time.monotonic()
         return True

@@ -32,10 +32,17 @@ def write(path: str | Path, kind: str, content: Any, arrays: Mapping[str, np.nda
     ----------
     content : JSON value
     arrays : of float64, float32, int64 or uint64
+
+    Raises
+    ------
+    TypeError
+        If an array has another dtype: it could not be read back.
     """
     path = Path(path)
     listing, offset = {}, 0
     for name, array in arrays.items():
+        if str(array.dtype) not in DTYPES:
+            raise TypeError(f"{path}: array {name!r} has dtype {array.dtype}, expected one of {', '.join(DTYPES)}.")
         listing[name] = {"dtype": str(array.dtype), "shape": list(array.shape), "offset": offset}
         offset += array.nbytes
     header = json.dumps({"kind": kind, "schema": SCHEMA, "arrays": listing, "content": content}).encode()
@@ -76,17 +83,26 @@ def read(path: str | Path, kind: str) -> tuple[Any, Arrays]:
     """
     path = Path(path)
     try:
-        data = path.read_bytes() if path.stat().st_size >= PREFIX else b""
         with open(path, "rb") as file:
-            start = file.read(len(MAGIC))
+            prefix = file.read(PREFIX)
+            start = prefix[: len(MAGIC)]
+            if start != MAGIC:  # before the rest is read: it may be data of any size
+                raise FileError(f"{path}: not a gmmdask file: it begins with {start!r}, expected {MAGIC!r}.")
+            data = file.read()
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    if start != MAGIC:
-        raise FileError(f"{path}: not a gmmdask file: it begins with {start!r}, expected {MAGIC!r}.")
-    length = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 8], "little")
-    if not data or hashlib.sha256(data[PREFIX:]).digest() != data[PREFIX - 32 : PREFIX] or PREFIX + length > len(data):
+    length = int.from_bytes(prefix[len(MAGIC) : len(MAGIC) + 8], "little")
+    if hashlib.sha256(data).digest() != prefix[PREFIX - 32 :] or length > len(data):
         raise FileError(f"{path}: truncated or damaged: its checksum does not match. Use another copy of the file.")
-    header = json.loads(data[PREFIX : PREFIX + length])
+    try:
+        return _parsed(path, kind, json.loads(data[:length]), memoryview(data)[length:])
+    except FileError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise FileError(f"{path}: what it says of itself makes no sense ({error!r}). Write the file again.") from error
+
+
+def _parsed(path: Path, kind: str, header: Any, payload: memoryview) -> tuple[Any, Arrays]:
     if header["schema"] > SCHEMA:
         raise FileError(
             f"{path}: written by a newer gmmdask (schema {header['schema']}, this version reads up to {SCHEMA}). "
@@ -94,7 +110,7 @@ def read(path: str | Path, kind: str) -> tuple[Any, Arrays]:
         )
     if header["kind"] != kind:
         raise FileError(f"{path}: expected a {kind} file, found a {header['kind']} file.")
-    return header["content"], _arrays(path, header["arrays"], memoryview(data)[PREFIX + length :])
+    return header["content"], _arrays(path, header["arrays"], payload)
 
 
 def _arrays(path: Path, listing: dict[str, Any], payload: memoryview) -> Arrays:
@@ -133,7 +149,20 @@ def pack(value: Any, arrays: Arrays) -> Any:
 
 
 def unpack(value: Any, arrays: Arrays, classes: Mapping[str, type]) -> Any:
-    """What `pack` was given; dataclasses and enums only of the given `classes`."""
+    """What `pack` was given; dataclasses and enums only of the given `classes`.
+
+    Raises
+    ------
+    FileError
+        If it is not what `pack` of this version would have made.
+    """
+    try:
+        return _unpacked(value, arrays, classes)
+    except (LookupError, TypeError) as error:
+        raise FileError(f"holds a value that this version of gmmdask does not know ({error!r}).") from error
+
+
+def _unpacked(value: Any, arrays: Arrays, classes: Mapping[str, type]) -> Any:
     if not isinstance(value, dict):
         return value
     if "array" in value:
@@ -144,9 +173,9 @@ def unpack(value: Any, arrays: Arrays, classes: Mapping[str, type]) -> Any:
             raise FileError(f"holds a {value['is']!r}, which this version of gmmdask does not know.")
         if "name" in value:
             return known[value["name"]]  # type: ignore[index]
-        return known(**{name: unpack(item, arrays, classes) for name, item in value["fields"].items()})
+        return known(**{name: _unpacked(item, arrays, classes) for name, item in value["fields"].items()})
     if "tuple" in value:
-        return tuple(unpack(item, arrays, classes) for item in value["tuple"])
+        return tuple(_unpacked(item, arrays, classes) for item in value["tuple"])
     if "list" in value:
-        return [unpack(item, arrays, classes) for item in value["list"]]
-    return {key: unpack(item, arrays, classes) for key, item in value["dict"].items()}
+        return [_unpacked(item, arrays, classes) for item in value["list"]]
+    return {key: _unpacked(item, arrays, classes) for key, item in value["dict"].items()}

@@ -293,5 +293,5 @@ def assigned_stats(layout: Layout, frame: Frame, rows: np.ndarray, assigned: np.
 def peak_bytes(family: Family, n_components: int, d: int, rows: int, runs: int = 1) -> int:
     """Bytes that E-steps of `runs` mixtures take in one task with blocks of this many rows, by either kernel."""
     p, stats = family.packed_size(d), Layout(family, n_components, d, "").size
-    per_row = p + 2 * d + 1 + runs * (n_components + 1) + 4 * d + 8
-    return 8 * (rows * per_row + runs * (4 * stats + 2 * n_components * (p + d + 1)))
+    per_row = p + 2 * d + 1 + runs * (n_components + d + 1) + 3 * d + 8
+    return 8 * (rows * per_row + np.getbufsize() + runs * (4 * stats + 2 * n_components * (p + d + 1)))

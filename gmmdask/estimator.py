@@ -153,6 +153,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         self._validate_params()
         source = open_source(X)
+        if resume and self.checkpoint is None:
+            raise ValueError("resume=True needs the checkpoint to go on from: set checkpoint=.")
         with open_executor(scheduler) as executor:
             job = Job(source, self._settings(source), executor, self._emit, self.checkpoint, resume)
             fitted = job.run()
@@ -169,24 +171,29 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _settings(self, source: Source) -> Settings:
         warm = self.warm_start and hasattr(self, "means_")
         start = self._start(source.d, warm)
-        limit = parse_bytes(self.memory_limit) if isinstance(self.memory_limit, str) else self.memory_limit
+        limit = self.memory_limit
+        if isinstance(limit, str):
+            try:
+                limit = parse_bytes(limit)
+            except ValueError as error:
+                raise ValueError(f"memory_limit={limit!r}: expected bytes, or a text such as '1GB'.") from error
         algorithm = self.algorithm
         if isinstance(algorithm, str):
-            algorithm = ALGORITHMS[algorithm].of(tol=self.tol, max_iter=self.max_iter, stop=self.stop)
+            algorithm = ALGORITHMS[algorithm].of(tol=float(self.tol), max_iter=int(self.max_iter), stop=self.stop)
         state = self.random_state
-        if not isinstance(state, int | np.integer | None):
-            state = check_random_state(state)
+        if state is not None:
+            state = int(state) if isinstance(state, Integral) else check_random_state(state)
         bounds = tuple(self.lower_bounds_[-3:]) if warm else ()
-        n_init = 1 if warm else self.n_init
-        return Settings(start, algorithm, self.reg_covar, n_init, state, limit, self.sample_rows, bounds)
+        n_init, sample_rows = 1 if warm else int(self.n_init), self.sample_rows
+        limit, sample_rows = (None if size is None else int(size) for size in (limit, sample_rows))
+        return Settings(start, algorithm, float(self.reg_covar), n_init, state, limit, sample_rows, bounds)
 
     def _start(self, d: int, warm: bool) -> Start:
         """The start, with given parameters checked against (K, d)."""
+        k = int(self.n_components)
         if warm:
-            return Start(
-                self.covariance_type, self.n_components, self.init_params, self.weights_, self.means_, self.precisions_
-            )
-        k, family = self.n_components, FAMILIES[self.covariance_type]
+            return Start(self.covariance_type, k, self.init_params, self.weights_, self.means_, self.precisions_)
+        family = FAMILIES[self.covariance_type]
         weights = checked("weights", self.weights_init, (k,))
         if weights is not None and not (np.all((weights >= 0) & (weights <= 1)) and abs(weights.sum() - 1) < 1e-6):
             raise ValueError(
@@ -300,4 +307,6 @@ def checked(name: str, value: Any, shape: tuple[int, ...]) -> Array | None:
     array = np.ascontiguousarray(value, dtype=np.float64)
     if array.shape != shape:
         raise ValueError(f"The parameter {name!r} should have the shape of {shape}, but got {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"The parameter {name!r} should hold finite numbers, but holds NaN or infinity")
     return array

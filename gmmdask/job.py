@@ -19,6 +19,7 @@ from gmmdask.initialise import Ground, best_start, in_memory, one_start
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import (
     Callback,
+    CheckpointDamaged,
     CheckpointWritten,
     DirectionsWithoutSpread,
     Event,
@@ -110,6 +111,8 @@ class Job:
     def _begin(self) -> Progress:
         found = self.checkpoint.load() if self.checkpoint is not None else None
         data, settings = self.source.fingerprint(), self.settings.describe()
+        if self.checkpoint is not None and self.checkpoint.damaged:
+            self.callback(CheckpointDamaged("fit", self.checkpoint.damaged))
         if found is None:
             drawn = np.random.SeedSequence().generate_state(1)[0]
             seed = self.settings.random_state if isinstance(self.settings.random_state, int | np.integer) else drawn
@@ -123,14 +126,16 @@ class Job:
                     "resume. Remove the checkpoint to start anew."
                 )
         runs = tuple(self._continued(run) for run in found.runs)
-        return Progress(data, settings, found.seed, found.look, runs, found.history)
+        laps = {run.name: run.state.laps for run in runs}
+        # an interruption between the event of a pass and its checkpoint leaves a row of a pass that is made again
+        history = tuple(row for row in found.history if row["lap"] <= laps.get(row["run"], 0))
+        return Progress(data, settings, found.seed, found.look, runs, history)
 
     def _continued(self, run: Run) -> Run:
-        """A run from a checkpoint under the present `max_iter` and `tol`, which may reopen it."""
-        same = run.algorithm == self.settings.algorithm
-        finished = run.state.laps >= getattr(self.settings.algorithm, "max_iter", np.inf)
-        state = run.state if same or finished else replace(run.state, outcome=None)
-        return replace(run, algorithm=self.settings.algorithm, state=state)
+        """A run from a checkpoint under the present `max_iter` and `tol`, which may end or reopen it."""
+        algorithm = self.settings.algorithm
+        state = run.state if run.algorithm == algorithm else algorithm.resume(run.state)
+        return replace(run, algorithm=algorithm, state=state)
 
     def save(self, now: bool = False) -> None:
         if self.checkpoint is not None and self.checkpoint.save(self.progress, now):

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gmmdask import container
 from gmmdask.covariance import FAMILIES
 from gmmdask.mixture import Mixture
@@ -40,13 +42,15 @@ def load_model(path: str | Path) -> Model:
     try:
         weights, means, covariances = (arrays[name] for name in ("weights", "means", "covariances"))
         family = FAMILIES[content["covariance_type"]]
-        n_components, d = means.shape
-    except (KeyError, ValueError) as error:
+        (n_components, d), provenance = means.shape, dict(content["provenance"])
+    except (KeyError, ValueError, TypeError) as error:
         raise container.FileError(f"{path}: not a complete model ({error!r}).") from error
     wanted = family.own_shape(n_components, d)
-    if weights.shape != (n_components,) or covariances.shape != wanted:
+    if any(array.dtype != np.float64 for array in (weights, means, covariances)):
+        raise container.FileError(f"{path}: expected arrays of float64.")
+    if not means.size or weights.shape != (n_components,) or covariances.shape != wanted:
         raise container.FileError(
             f"{path}: arrays do not fit together: weights {weights.shape}, means {means.shape}, covariances "
             f"{covariances.shape}, expected ({n_components},) and {wanted}."
         )
-    return Model(Mixture(content["covariance_type"], weights, means, covariances), content["provenance"])
+    return Model(Mixture(content["covariance_type"], weights, means, covariances), provenance)

@@ -108,6 +108,13 @@ class CheckpointWritten(Event):
 
 
 @dataclass(frozen=True)
+class CheckpointDamaged(Event):
+    """The newer of two checkpoints cannot be read, and the fit goes on from the older; `problem` says why."""
+
+    problem: str
+
+
+@dataclass(frozen=True)
 class RunEnded(Event):
     """A run ended."""
 

@@ -14,25 +14,39 @@ class OutputError(ValueError):
     """A place that cannot be written: says which, why, and what to do."""
 
 
-def check_outputs(outputs: Sequence[str | Path], overwrite: bool) -> None:
+def check_outputs(
+    outputs: Sequence[str | Path], overwrite: bool, inputs: Sequence[str] = (), folders: bool = False
+) -> None:
     """Refuses, before anything is made, names that cannot be written.
+
+    Parameters
+    ----------
+    inputs : addresses that are read while the outputs are made.
+    folders : whether the outputs are folders.
 
     Raises
     ------
     OutputError
         If one is not local, exists and may not be replaced, is a folder with other things in it, or has no folder to
-        be in, or if two are the same.
+        be in, or if two are the same, or one is, holds or lies in one of the `inputs`.
     """
+    read = [Path(name.removeprefix("file://")).resolve() for name in inputs]
     for name in outputs:
         path = Path(name).resolve()
         if "://" in str(name):
             raise OutputError(f"{name}: expected a local path, found a URL. Write the data set here and copy it there.")
         if not path.parent.is_dir():
             raise OutputError(f"{name}: the folder {path.parent} does not exist. Make it first.")
+        if not os.access(path.parent, os.W_OK):
+            raise OutputError(f"{name}: the folder {path.parent} cannot be written to. Choose another, or its rights.")
+        if any(path == given or path in given.parents or given in path.parents for given in read):
+            raise OutputError(f"{name}: this is where the input is read from. Choose another name.")
         if path.exists() and not overwrite:
             raise OutputError(
                 f"{name}: exists already. Choose another name, or replace it with overwrite=True (--overwrite)."
             )
+        if folders and path.is_file():
+            raise OutputError(f"{name}: a file is not replaced by a folder. Use another name, or remove it yourself.")
         if path.is_dir():
             check_replaceable(path)
     if len({Path(name).resolve() for name in outputs}) < len(outputs):

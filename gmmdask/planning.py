@@ -12,6 +12,7 @@ from gmmdask.plan import Plan, make_plan
 from gmmdask.sources import DataError, Source
 
 SAMPLE_BYTES = 64 << 20
+MIN_BLOCK_ROWS = 128
 MIN_SAMPLE_ROWS = 10_000
 MIN_HELD_OUT_ROWS = 1_000
 OVERHEAD_BYTES = 96 << 20  # modules imported on the way, stacks of threads, and what the allocator keeps
@@ -94,7 +95,7 @@ def sample_sizes(source: Source, settings: Settings) -> tuple[int, int]:
 def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Plan, Memory]:
     """The plan of a fit and the memory it will take; nothing has been read yet.
 
-    Blocks shrink until a task fits in a quarter of `memory_limit`.
+    Blocks shrink until a task fits in a quarter of `memory_limit`, and beside the driver.
 
     Raises
     ------
@@ -107,6 +108,11 @@ def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Pl
             f"{source.name}: Expected n_samples >= n_components but got n_components = {k}, n_samples = {source.n}. "
             "Ask for fewer components."
         )
+    if settings.sample_rows is not None and settings.sample_rows < k:
+        raise DataError(
+            f"{source.name}: a sample of sample_rows={settings.sample_rows} rows cannot start {k} components. Set "
+            f"sample_rows to {k} or more, better {100 * k}."
+        )
     rows = block_rows(settings.family, d, k)
     plan = make_plan(source.edges, d, rows)
     reading = max(source.read_bytes(part.start, part.stop) for part in plan.parts)
@@ -116,10 +122,11 @@ def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Pl
         return reading + 16 * rows * d + max(pilot, peak_bytes(settings.family, k, d, rows))
 
     if limit is not None:
-        while task_bytes(rows) > limit // 4 and rows > 128:
+        driver = driver_bytes(source, settings)
+        while task_bytes(rows) > min(limit // 4, limit - driver) and rows > MIN_BLOCK_ROWS:
             rows //= 2
         if task_bytes(rows) > limit // 4:
-            least = 4 * task_bytes(rows)
+            least = least_limit(source, settings, task_bytes(rows))
             raise DataError(
                 f"{source.name}: a task needs {task_bytes(rows):,} bytes, of which {reading:,} hold storage chunks of "
                 f"{source.chunk_rows} rows; memory_limit={limit:,} allows a quarter of it, {limit // 4:,}. Store the "
@@ -128,12 +135,21 @@ def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Pl
     task, driver = task_bytes(rows), driver_bytes(source, settings)
     if limit is not None:
         if driver + task > limit:
+            least = least_limit(source, settings, task)
             raise DataError(
                 f"{source.name}: the driver needs {driver:,} bytes and a task {task:,}; memory_limit={limit:,}. Allow "
-                f"memory_limit={driver + task:,}, or set a smaller sample_rows."
+                f"memory_limit={least:,}, or set a smaller sample_rows."
             )
         executor.limit_tasks(max(1, (limit - driver) // task))
     return replace(plan, block_rows=rows), Memory(task, driver, executor.tasks_at_once)
+
+
+def least_limit(source: Source, settings: Settings, task: int) -> int:
+    """The smallest limit under which a task and the driver fit; the driver's sample grows with it, but less."""
+    limit = 4 * task
+    while (needed := driver_bytes(source, replace(settings, memory_limit=limit)) + task) > limit:
+        limit = needed
+    return limit
 
 
 def driver_bytes(source: Source, settings: Settings) -> int:

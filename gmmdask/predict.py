@@ -19,7 +19,7 @@ from gmmdask.frame import Frame
 from gmmdask.mixture import Mixture
 from gmmdask.outputs import MARK, check_outputs, replacing
 from gmmdask.plan import make_plan
-from gmmdask.sources import ArraySource, DataError, Source
+from gmmdask.sources import ArraySource, DataError, Source, addresses
 from gmmdask.sources.dask import DaskSource
 from gmmdask.task import Block, Data, cut_blocks
 
@@ -80,13 +80,15 @@ class Evaluator:
         Raises
         ------
         DataError
-            If a row holds NaN or infinity.
+            If a row holds NaN or infinity, or is so far from the mixture that its density is beyond float64.
         """
         refuse_bad_rows(block, self.name)
-        features = self.features.enter(block.rows)
-        if self.kernel.needs_quadratic:
-            self.features.quadratic(features)
-        joint = self.kernel.log_joint(features)
+        with np.errstate(over="ignore", invalid="ignore"):
+            features = self.features.enter(block.rows)
+            if self.kernel.needs_quadratic:
+                self.features.quadratic(features)
+            joint = self.kernel.log_joint(features)
+        refuse_far_rows(block, joint, self.name)
         if self.what == "labels":
             return joint.argmax(axis=0)
         log_density = soft_assignment(joint)
@@ -97,6 +99,16 @@ def refuse_bad_rows(block: Block, name: str) -> None:
     if not np.isfinite(block.rows).all():
         bad = block.first_row + int(np.flatnonzero(~np.isfinite(block.rows).all(axis=1))[0])
         raise DataError(f"{name}: Input contains NaN or infinity, first in row {bad}. Drop or impute such rows first.")
+
+
+def refuse_far_rows(block: Block, joint: np.ndarray, name: str) -> None:
+    far = ~np.isfinite(joint.max(axis=0))
+    if far.any():
+        row = block.first_row + int(np.flatnonzero(far)[0])
+        raise DataError(
+            f"{name}: row {row} is so far from the mixture that its density is beyond float64. Check its numbers and "
+            "their units."
+        )
 
 
 class Sink(Protocol):
@@ -129,7 +141,8 @@ class ZarrTarget:
     path: str
 
     def open(self) -> "ZarrSink":
-        return ZarrSink(zarr.open_array(self.path, mode="r+"))
+        # the setting is an open array's, not the store's: without it, a chunk of zeros would be left out
+        return ZarrSink(zarr.open_array(self.path, mode="r+").with_config({"write_empty_chunks": True}))
 
 
 class ZarrSink:
@@ -234,10 +247,10 @@ def write_predictions(
     Raises
     ------
     OutputError
-        If something is at `path` and `overwrite` is false.
+        If something is at `path` and `overwrite` is false, or if it is where the rows are.
     """
     check_features(mixture, source)
-    check_outputs([path], overwrite)
+    check_outputs([path], overwrite, inputs=addresses(source), folders=True)
     with replacing([path]) as (place,):
         zarr.open_group(str(place), mode="w", attributes={MARK: {"what": list(whats)}})
         predictions = [Prediction(mixture, what) for what in whats]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gmmdask.covariance._base import Array
+from gmmdask.estep import EPS
 from gmmdask.frame import Frame
 from gmmdask.stats import Stats
 
@@ -29,7 +30,13 @@ def check(stats: Stats, frame: Frame, expected: Expected, name: str) -> None:
     second = frame.covariance_in(expected.covariance) + np.outer(mean, mean)
     found = np.concatenate([[total.mass.sum()], total.first.sum(axis=0), total.second.sum(axis=0)]) / expected.weight
     wanted = np.concatenate([[1.0], mean, family.pack(second)])
-    tolerance = 1e-6 * max(1.0, float(np.max(np.diag(second))))
+    offset = (
+        np.abs(frame.matrix) * np.abs(frame.origin)
+        if frame.matrix.ndim == 1
+        else np.abs(frame.matrix) @ np.abs(frame.origin)
+    )
+    rounding = 16 * EPS * float(np.max(offset))  # of the origin, which far from zero is no small part of the spread
+    tolerance = (1e-6 + rounding) * max(1.0, float(np.max(np.diag(second))))
     if total.weight != expected.weight or not np.all(np.abs(found - wanted) <= tolerance):
         raise ChangedData(
             f"{name}: a pass over all rows does not add up to what the first pass found (weight {total.weight:g} "

@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_refused_with_the_limit_that_would(name: str) -> No
 
 
 def test_storage_chunks_are_blamed_where_they_are_to_blame() -> None:
-    with pytest.raises(DataError, match="192,000,000 hold storage chunks of 1000000 rows.*smaller chunks"):
+    with pytest.raises(DataError, match=r"192,000,000 hold storage chunks of 1000000 rows.*smaller chunks"):
         plan_fit(*TOO_BIG["a chunk"], Threads(1))
 
 

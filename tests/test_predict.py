@@ -132,12 +132,12 @@ def stores(rows: np.ndarray, folder: Path) -> Iterator[tuple[str, Any]]:
     for name, layout in layouts.items():
         zarr.create_array(folder / name, data=rows, **layout)
         yield name, folder / name
-    yield "dask", dask.array.from_array(rows, chunks=((1, 1999, 3000), (2, 1)))
+    yield "dask", dask.array.from_array(rows, chunks=((500, 2500, 2000), (2, 1)))
     yield "array", rows
     yield "fortran", np.asfortranarray(rows)
 
 
-@pytest.mark.parametrize("covariance_type", FAMILIES)
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
 def test_arrays_stores_and_files_give_the_same_predictions(tmp_path: Path, covariance_type: str) -> None:
     mixture = random_mixture(K, D, covariance_type)
     rows = rows_of(mixture)
@@ -281,9 +281,14 @@ def test_an_output_that_exists_needs_overwrite(tmp_path: Path, stored: tuple[Mix
 
 
 @pytest.mark.parametrize("trouble", ["a row of NaN", "a broken chunk", "a full disk", "Ctrl-C"])
-@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize(("exists", "threads"), [(True, 1), (False, 1), (True, 3)])
 def test_a_failure_in_the_middle_leaves_what_was_there_and_nothing_else(
-    tmp_path: Path, stored: tuple[Mixture, Path], monkeypatch: pytest.MonkeyPatch, trouble: str, exists: bool
+    tmp_path: Path,
+    stored: tuple[Mixture, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
+    exists: bool,
+    threads: int,
 ) -> None:
     mixture, path = stored
     if exists:
@@ -293,7 +298,7 @@ def test_a_failure_in_the_middle_leaves_what_was_there_and_nothing_else(
         "a row of NaN": (DataError, r"rows: Input contains NaN or infinity, first in row 4990"),
         "a broken chunk": (DataError, r"rows: chunk c/7/0 \(rows 4900 to 4999\) cannot be decoded"),
         "a full disk": (OSError, "No space left"),
-        "Ctrl-C": (KeyboardInterrupt, ""),
+        "Ctrl-C": (KeyboardInterrupt, None),
     }
     if trouble == "a row of NaN":
         zarr.open_array(path, mode="r+")[4990, 1] = np.nan
@@ -311,8 +316,8 @@ def test_a_failure_in_the_middle_leaves_what_was_there_and_nothing_else(
 
         monkeypatch.setattr(zarr.Array, "__setitem__", refuse)
     kind, words = errors[trouble]
-    with pytest.raises(kind, match=words):
-        write_predictions(mixture, open_source(path), tmp_path / "out", WHATS, Threads(1), overwrite=exists)
+    with Threads(threads) as executor, pytest.raises(kind, match=words):
+        write_predictions(mixture, open_source(path), tmp_path / "out", WHATS, executor, overwrite=exists)
     assert contents(tmp_path) == before
     assert {file.name for file in tmp_path.iterdir()} == {"rows", "out"} if exists else {"rows"}
 
@@ -322,7 +327,7 @@ def test_an_output_never_takes_the_place_of_the_rows(tmp_path: Path, stored: tup
     before = contents(path)
     (tmp_path / "link").symlink_to(path)
     for out in (path, tmp_path / "link", tmp_path / "." / "rows"):
-        with pytest.raises(ValueError, match="rows"):
+        with pytest.raises(OutputError, match=out.name):
             write_predictions(mixture, open_source(path), out, ("labels",), Threads(1), overwrite=True)
     assert contents(path) == before
 

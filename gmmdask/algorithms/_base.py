@@ -1,7 +1,7 @@
 """What a fitting algorithm is: a frozen value that asks for statistics and turns them into its next state."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 from gmmdask.estep import EStep
@@ -64,6 +64,13 @@ class Algorithm(ABC):
     @abstractmethod
     def start(self, mixture: Mixture) -> State:
         """The state before the first pass, from a mixture in frame coordinates."""
+
+    def resume(self, state: State) -> State:
+        """A state that was reached under another `max_iter` or `tol`: ended or going on as these settings have it.
+
+        Goes on unless its laps are used up; an algorithm that can judge a state again does.
+        """
+        return state if state.laps >= getattr(self, "max_iter", float("inf")) else replace(state, outcome=None)
 
     @abstractmethod
     def ask(self, state: State) -> Request:

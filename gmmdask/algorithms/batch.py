@@ -18,9 +18,10 @@ STOPS = ("gain", "predicted")
 
 @dataclass(frozen=True, eq=False)
 class BatchState(State):
-    """`bounds` are the last three lower bounds, oldest first, in nats per row of the frame."""
+    """The last three lower bounds, oldest first, in nats per row of the frame; components of less than one row."""
 
     bounds: tuple[float, ...] = ()
+    empty: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,11 @@ class Batch(Algorithm):
             raise ValueError(f"stop={self.stop!r}: expected one of {', '.join(STOPS)}.")
 
     def start(self, mixture: Mixture) -> BatchState:
-        if self.max_iter > 0:
-            return BatchState(mixture)
-        return BatchState(
-            mixture, outcome=Outcome(Reason.MAX_ITER, "max_iter=0: this is the start, no pass was made.", None)
-        )
+        return self.resume(BatchState(mixture))
+
+    def resume(self, state: State) -> BatchState:
+        assert isinstance(state, BatchState)
+        return replace(state, outcome=self._outcome(state))
 
     def ask(self, state: State) -> Request:
         kernel = kernel_for(state.mixture) if self.kernel == "auto" else self.kernel
@@ -71,13 +72,16 @@ class Batch(Algorithm):
         bounds = (*state.bounds, bound)[-3:]
         mixture = m_step(stats, prior)
         mixture.root  # noqa: B018 - an ill-defined covariance is told now, with the pass that made it
-        following = replace(state, mixture=mixture, laps=state.laps + 1, bounds=bounds)
         gain = bound - bounds[-2] if len(bounds) > 1 else None
         empty = tuple(int(k) for k in np.flatnonzero(stats.mass < 1))
-        return replace(following, outcome=self._outcome(following, empty)), Note(bound, gain, empty)
+        following = replace(state, mixture=mixture, laps=state.laps + 1, bounds=bounds, empty=empty)
+        return self.resume(following), Note(bound, gain, empty)
 
-    def _outcome(self, state: BatchState, empty: tuple[int, ...]) -> Outcome | None:
-        predicted = predicted_gain(state.bounds)
+    def _outcome(self, state: BatchState) -> Outcome | None:
+        if not state.laps:
+            words = "max_iter=0: this is the start, no pass was made."
+            return None if self.max_iter else Outcome(Reason.MAX_ITER, words, None)
+        predicted, empty = predicted_gain(state.bounds), state.empty
         lost = f" Components {list(empty)} hold less than one row: ask for fewer components." if empty else ""
         left = "" if predicted is None else f"; about {predicted:.2g} nats per row are left to gain"
         if self._stops(state.bounds, predicted):

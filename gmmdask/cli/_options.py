@@ -56,7 +56,8 @@ def open_data(data: str, accept_missing: bool) -> Any:
     """The source that a DATA argument names."""
     from gmmdask.sources import open_source
 
-    return open_source(data, **({"accept_missing": True} if accept_missing else {}))
+    chunked = not data.rstrip("/").endswith(".npy")  # a file of one piece has no chunks that could be missing
+    return open_source(data, **({"accept_missing": True} if accept_missing and chunked else {}))
 
 
 def open_where(scheduler: str | None, scheduler_file: str | None, workers: int | None, threads: int | None) -> Any:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gmmdask.outcome import (
+    CheckpointDamaged,
     CheckpointWritten,
     ComponentsWithoutRows,
     DirectionsWithoutSpread,
@@ -58,7 +59,9 @@ class Reporter:
         if isinstance(event, FitStarted):
             self.max_iter = event.max_iter
         if self.form == "json":
-            sys.stderr.write(json.dumps({"event": type(event).__name__, "time": time.time(), **plain(event)}) + "\n")
+            sys.stderr.write(
+                json.dumps({"event": type(event).__name__, "time": time.time(), **plain(event)}, allow_nan=False) + "\n"
+            )
         elif self.live is not None:
             self.live.update(self.line, description=describe(event, self.max_iter))
             if not isinstance(event, PassDone | CheckpointWritten):
@@ -101,6 +104,8 @@ def describe(event: Event, max_iter: int) -> str:
             return f"{event.run}: pass {event.lap}: {lost}"
         case DirectionsWithoutSpread():
             return f"warning: features {list(event.features)} are constant or linearly dependent"
+        case CheckpointDamaged():
+            return f"warning: {event.problem}"
         case CheckpointWritten():
             return f"checkpoint written to {event.path}"
         case RunEnded():

@@ -15,7 +15,7 @@ SHOWN_FEATURES = 6
 def show(rows: dict[str, Any], form: str) -> None:
     """Names and values: a two-column table, or a JSON object."""
     if form == "json":
-        sys.stdout.write(json.dumps(rows) + "\n")
+        sys.stdout.write(json.dumps(rows, allow_nan=False) + "\n")
         return
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():

@@ -38,8 +38,10 @@ from gmmdask.cli._options import ALGORITHM, COVARIANCE, accept_missing, log_form
 @log_format
 def command(data: str, output: str, overwrite: bool, resume: bool, **options: Any) -> None:
     """Fit a Gaussian mixture to DATA, a Zarr array or .npy file, and write the model."""
+    import math
     import time
     import warnings
+    from pathlib import Path
 
     from gmmdask.cli import NotConverged
     from gmmdask.cli._progress import Reporter
@@ -47,11 +49,14 @@ def command(data: str, output: str, overwrite: bool, resume: bool, **options: An
     from gmmdask.estimator import GaussianMixture
     from gmmdask.model_file import Model, save_model
     from gmmdask.outputs import check_outputs
+    from gmmdask.sources import addresses
 
     if resume and options["checkpoint"] is None:
         raise click.UsageError("--resume needs --checkpoint.")
-    check_outputs([output], overwrite or resume)
+    if options["checkpoint"] is not None and Path(options["checkpoint"]).resolve() == Path(output).resolve():
+        raise click.UsageError("--checkpoint and --output name the same file.")
     source = open_data(data, options["accept_missing"])
+    check_outputs([output], overwrite or resume, inputs=addresses(source))
     began = time.perf_counter()
     with Reporter(options["log_format"]) as reporter, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they say are events, told by the reporter
@@ -83,7 +88,7 @@ def command(data: str, output: str, overwrite: bool, resume: bool, **options: An
             "model": output,
             "outcome": mixture.outcome_.sentence,
             "passes": mixture.n_iter_,
-            "lower_bound": mixture.lower_bound_,
+            "lower_bound": mixture.lower_bound_ if math.isfinite(mixture.lower_bound_) else None,
             "rows_per_second": round(sum(row["rows"] for row in mixture.history_) / seconds) if seconds else None,
             "seconds": round(time.perf_counter() - began, 2),
             "peak_memory_bytes": peak_memory(),

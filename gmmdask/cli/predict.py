@@ -31,6 +31,8 @@ def command(
     whats = tuple(what.split(","))
     if unknown := [name for name in whats if name not in WHATS]:
         raise click.UsageError(f"--what: unknown {', '.join(unknown)}; choose from {', '.join(WHATS)}.")
+    if len(set(whats)) < len(whats):
+        raise click.UsageError(f"--what: {what} names an array twice.")
     from gmmdask.model_file import load_model
     from gmmdask.predict import write_predictions
 

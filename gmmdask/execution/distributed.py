@@ -1,8 +1,10 @@
 """A Dask cluster."""
 
+import time
 import warnings
 from collections.abc import Hashable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import distributed
@@ -105,6 +107,10 @@ def connect(address: str | None = None, scheduler_file: str | None = None) -> Cl
     """
     timeout, owned = setting("connect-timeout"), ExitStack()
     where = address or scheduler_file
+    if address is not None and "://" not in address and not address.rpartition(":")[2].isdigit():
+        raise ValueError(f"scheduler={address!r}: expected an address such as tcp://host:8786.")
+    if scheduler_file is not None:
+        wait_for_file(scheduler_file, timeout)
     try:
         client = Client(address=address, scheduler_file=scheduler_file, timeout=timeout, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
@@ -114,6 +120,18 @@ def connect(address: str | None = None, scheduler_file: str | None = None) -> Cl
         ) from error
     owned.enter_context(client)
     return Cluster(client, owned)
+
+
+def wait_for_file(path: str, timeout: float) -> None:
+    """Waits for a scheduler to write its file; a Client alone would do so for ever."""
+    end = time.monotonic() + timeout
+    while not Path(path).is_file():
+        if time.monotonic() > end:
+            raise ClusterError(
+                f"{path}: no scheduler has written this file (waited {timeout} s). Check the path and that the "
+                "scheduler runs."
+            )
+        time.sleep(min(0.1, timeout))
 
 
 def local_cluster(workers: int) -> Cluster:

@@ -45,11 +45,15 @@ class Threads(Executor):
             return dask.get(graph, key)
         if self.pool is None:
             self.pool = ThreadPoolExecutor(self.n, thread_name_prefix="gmmdask")
-        return dask.threaded.get(graph, key, pool=self.pool, num_workers=self.n)
+        try:
+            return dask.threaded.get(graph, key, pool=self.pool, num_workers=self.n)
+        except BaseException:
+            self.__exit__()  # waits: tasks that ran on would write to what the caller is about to remove
+            raise
 
     def __exit__(self, *args: object) -> None:
         if self.pool is not None:
-            self.pool.shutdown()
+            self.pool.shutdown(cancel_futures=True)
             self.pool = None
 
 

@@ -56,4 +56,9 @@ def open_source(data: Any, **options: Any) -> Source:
     )
 
 
-__all__ = ["ArraySource", "DataError", "NpySource", "Source", "StorageError", "open_source"]
+def addresses(source: Source) -> list[str]:
+    """Where the rows of a stored source are: one address, or none."""
+    return [str(address) for address in [source.fingerprint().get("address")] if address is not None]
+
+
+__all__ = ["ArraySource", "DataError", "NpySource", "Source", "StorageError", "addresses", "open_source"]

@@ -102,7 +102,9 @@ class ZarrSource(Source):
 
     def read_bytes(self, start: int, stop: int) -> int:
         """Rows, the chunks that they are copied from, and their encoded form."""
-        return 3 * self._step * self.d * self.dtype.itemsize
+        chunk = self.chunks[0]
+        rows = min(self._step, -(-(stop - start) // chunk) * chunk)
+        return 3 * rows * self.d * self.dtype.itemsize
 
     def read(self, start: int, stop: int) -> Iterator[np.ndarray]:
         step = self._step
