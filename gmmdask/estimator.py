@@ -189,26 +189,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return Settings(start, algorithm, float(self.reg_covar), n_init, state, limit, sample_rows, bounds)
 
     def _start(self, d: int, warm: bool) -> Start:
-        """The start, with given parameters checked against (K, d)."""
+        """The start: where the last fit ended, or as the parameters have it."""
         k = int(self.n_components)
         if warm:
             return Start(self.covariance_type, k, self.init_params, self.weights_, self.means_, self.precisions_)
-        family = FAMILIES[self.covariance_type]
-        weights = checked("weights", self.weights_init, (k,))
-        if weights is not None and not (np.all((weights >= 0) & (weights <= 1)) and abs(weights.sum() - 1) < 1e-6):
-            raise ValueError(
-                f"The parameter 'weights' should be in the range [0, 1] and normalized, but got min "
-                f"{weights.min():.5f}, max {weights.max():.5f}, sum {weights.sum():.5f}"
-            )
-        means = checked("means", self.means_init, (k, d))
-        precisions = checked(f"{self.covariance_type} precision", self.precisions_init, family.own_shape(k, d))
-        if precisions is not None:
-            try:
-                family.root(precisions, d)
-            except ValueError:
-                kind = "positive" if precisions.ndim < 2 or family.name == "diag" else "symmetric, positive-definite"
-                raise ValueError(f"{self.covariance_type!r} precision should be {kind}") from None
-        return Start(self.covariance_type, k, self.init_params, weights, means, precisions)
+        given = (self.weights_init, self.means_init, self.precisions_init)
+        return Start.checked(self.covariance_type, k, d, self.init_params, *given)
 
     def _accept(self, fitted: Fitted) -> Self:
         self._set_mixture(fitted.mixture)
@@ -298,15 +284,3 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         estimator._set_mixture(model.mixture)
         estimator.provenance_ = model.provenance
         return estimator
-
-
-def checked(name: str, value: Any, shape: tuple[int, ...]) -> Array | None:
-    """A given parameter as a float64 array of the right shape."""
-    if value is None:
-        return None
-    array = np.ascontiguousarray(value, dtype=np.float64)
-    if array.shape != shape:
-        raise ValueError(f"The parameter {name!r} should have the shape of {shape}, but got {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"The parameter {name!r} should hold finite numbers, but holds NaN or infinity")
-    return array

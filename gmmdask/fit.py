@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from gmmdask.algorithms import Algorithm, Request, State
-from gmmdask.estep import EPS, EStep, ESteps
+from gmmdask.estep import EStep, ESteps
 from gmmdask.frame import Frame, Prior
+from gmmdask.kernels import EPS
 from gmmdask.outcome import Callback, ComponentsWithoutRows, KernelChanged, PassDone, RunEnded
 from gmmdask.plan import Slice
 from gmmdask.selfcheck import Expected, check

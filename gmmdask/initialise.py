@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
@@ -10,10 +11,11 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from gmmdask.algorithms import Algorithm, Batch
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
-from gmmdask.estep import EStep, ESteps, assigned_stats, block_rows, kernel_for
+from gmmdask.estep import EStep, ESteps, assigned_stats
 from gmmdask.execution import Executor
 from gmmdask.fit import Run, advance
 from gmmdask.frame import Frame, Prior
+from gmmdask.kernels import block_rows, kernel_for
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
 from gmmdask.outcome import Callback, StartChosen
@@ -43,6 +45,35 @@ class Start:
     means: Array | None = None
     precisions: Array | None = None
 
+    @classmethod
+    def checked(
+        cls, covariance_type: str, k: int, d: int, method: str, weights: Any, means: Any, precisions: Any
+    ) -> "Start":
+        """A start from parameters that somebody gave, for K components in d dimensions.
+
+        Raises
+        ------
+        ValueError
+            If one has another shape, is not finite, or cannot be what it is called.
+        """
+        family = FAMILIES[covariance_type]
+        weights = checked("weights", weights, (k,))
+        if weights is not None and not (np.all((weights >= 0) & (weights <= 1)) and abs(weights.sum() - 1) < 1e-6):
+            raise ValueError(
+                f"The parameter 'weights' should be in the range [0, 1] and normalized, but got min "
+                f"{weights.min():.5f}, max {weights.max():.5f}, sum {weights.sum():.5f}"
+            )
+        means = checked("means", means, (k, d))
+        precisions = checked(f"{covariance_type} precision", precisions, family.own_shape(k, d))
+        if precisions is not None:
+            try:
+                family.root(precisions, d)
+            except ValueError:
+                raise ValueError(
+                    f"{covariance_type!r} precision should be positive (symmetric, positive-definite if it is a matrix)"
+                ) from None
+        return cls(covariance_type, k, method, weights, means, precisions)
+
     @property
     def given(self) -> bool:
         """Whether the user gave a part of the start: it is then used as it is."""
@@ -51,6 +82,18 @@ class Start:
     @property
     def complete(self) -> bool:
         return not any(part is None for part in (self.weights, self.means, self.precisions))
+
+
+def checked(name: str, value: Any, shape: tuple[int, ...]) -> Array | None:
+    """A given parameter as a float64 array of the right shape."""
+    if value is None:
+        return None
+    array = np.ascontiguousarray(value, dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(f"The parameter {name!r} should have the shape of {shape}, but got {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"The parameter {name!r} should hold finite numbers, but holds NaN or infinity")
+    return array
 
 
 def assign(method: str, rows: np.ndarray, k: int, random: np.random.RandomState) -> np.ndarray:

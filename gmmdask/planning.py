@@ -5,9 +5,10 @@ from typing import Any
 
 from gmmdask.algorithms import Algorithm
 from gmmdask.covariance import FAMILIES, Family
-from gmmdask.estep import block_rows, peak_bytes
+from gmmdask.estep import peak_bytes
 from gmmdask.execution import Executor
 from gmmdask.initialise import Start
+from gmmdask.kernels import block_rows
 from gmmdask.plan import Plan, make_plan
 from gmmdask.sources import DataError, Source
 

@@ -13,9 +13,9 @@ import zarr
 from dask._task_spec import Task
 from dask.highlevelgraph import HighLevelGraph
 
-from gmmdask.estep import KERNELS, Features, block_rows, kernel_for, soft_assignment
 from gmmdask.execution import Executor, Threads, one_thread
 from gmmdask.frame import Frame
+from gmmdask.kernels import KERNELS, Features, block_rows, kernel_for, soft_assignment
 from gmmdask.mixture import Mixture
 from gmmdask.outputs import MARK, check_outputs, replacing
 from gmmdask.plan import make_plan

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gmmdask.covariance._base import Array
-from gmmdask.estep import EPS
 from gmmdask.frame import Frame
+from gmmdask.kernels import EPS
 from gmmdask.stats import Stats
 
 

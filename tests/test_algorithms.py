@@ -9,10 +9,10 @@ import pytest
 from gmmdask.algorithms import ALGORITHMS, Algorithm, Batch, Request, State
 from gmmdask.algorithms.batch import BatchState, predicted_gain
 from gmmdask.covariance import FAMILIES
-from gmmdask.estep import EPS
 from gmmdask.execution import Threads
 from gmmdask.fit import Run, advance, sharing
 from gmmdask.frame import Prior
+from gmmdask.kernels import EPS
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Event, KernelChanged, PassDone, Reason
 from gmmdask.plan import Part, Plan, Slice

@@ -12,12 +12,13 @@ import zarr
 from gmmdask import GaussianMixture, open_source
 from gmmdask.algorithms import Batch
 from gmmdask.covariance import FAMILIES
-from gmmdask.estep import KERNELS, EStep, ESteps, peak_bytes
+from gmmdask.estep import EStep, ESteps, peak_bytes
 from gmmdask.execution import Threads, one_thread
 from gmmdask.execution.local import available_cores
 from gmmdask.frame import Frame
 from gmmdask.initialise import Start
 from gmmdask.job import Job
+from gmmdask.kernels import KERNELS
 from gmmdask.pilot import Pilot
 from gmmdask.plan import make_plan
 from gmmdask.planning import OVERHEAD_BYTES, Memory, Settings, plan_fit

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmmdask.covariance import FAMILIES
-from gmmdask.estep import kernel_for
 from gmmdask.execution import Threads
 from gmmdask.execution.distributed import local_cluster
+from gmmdask.kernels import kernel_for
 from gmmdask.mixture import Mixture
 from gmmdask.outputs import OutputError
 from gmmdask.predict import WHATS, Prediction, predict, total_score, write_predictions

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmmdask.covariance import FAMILIES
-from gmmdask.estep import KERNELS
+from gmmdask.kernels import KERNELS
 from gmmdask.stats import Layout, Stats
 from gmmdask.testing import reference
 from gmmdask.testing.passes import e_step, identity_frame, packed, parameters_of

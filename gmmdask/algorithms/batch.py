@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gmmdask.algorithms._base import Algorithm, Note, Request, State
-from gmmdask.estep import EStep, kernel_for
+from gmmdask.estep import EStep
 from gmmdask.frame import Prior
+from gmmdask.kernels import kernel_for
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
 from gmmdask.outcome import Outcome, Reason

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from gmmdask.algorithms import Batch
 from gmmdask.covariance import FAMILIES, Family
 from gmmdask.covariance._base import Array
-from gmmdask.estep import KERNELS, kernel_for
 from gmmdask.frame import Frame, Prior
+from gmmdask.kernels import KERNELS, kernel_for
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
 from gmmdask.outcome import Event, PassDone
