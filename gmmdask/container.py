@@ -6,6 +6,7 @@ Layout: magic (8 bytes), length of the header (8, little endian), SHA-256 of all
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -50,7 +51,7 @@ def write(path: str | Path, kind: str, content: Any, arrays: Mapping[str, np.nda
     checksum = hashlib.sha256()
     for part in parts:
         checksum.update(part)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with open(beside, "wb") as file:
             file.write(MAGIC + len(header).to_bytes(8, "little") + checksum.digest())

@@ -96,7 +96,7 @@ class Job:
     ) -> None:
         self.source, self.settings, self.executor = source, settings, executor
         self.plan, self.memory = plan_fit(source, settings, executor)
-        self.callback, self.kernel = emit, "products"
+        self.callback, self.kernels = emit, dict[str, str]()
         self.checkpoint = None if checkpoint is None else Checkpoint(checkpoint, stored_classes(), resume)
         self.progress = self._begin()
 
@@ -105,7 +105,7 @@ class Job:
         if isinstance(event, PassDone):
             self.progress = replace(self.progress, history=(*self.progress.history, asdict(event)))
         if isinstance(event, KernelChanged):
-            self.kernel = event.kernel
+            self.kernels[event.run] = event.kernel
         self.callback(event)
 
     def _begin(self) -> Progress:
@@ -237,7 +237,7 @@ class Job:
             "settings": {**self.progress.settings, "seed": self.progress.seed},
             "block_rows": self.plan.block_rows,
             "parts": len(self.plan.parts),
-            "kernel": self.kernel,
+            "kernel": self.kernels.get(best.name, "products"),
             "versions": versions(),
             "outcome": {
                 "reason": outcome.reason.value,

@@ -56,7 +56,10 @@ def check_outputs(
 def check_replaceable(path: Path) -> None:
     """A folder is only replaced if it is a Zarr array, or a group of predictions: another one may hold anything."""
     header = path / "zarr.json"
-    found = json.loads(header.read_text()) if header.is_file() else {}
+    try:
+        found = json.loads(header.read_text()) if header.is_file() else {}
+    except ValueError:
+        found = {}
     ours = found.get("node_type") == "array" or MARK in found.get("attributes", {})
     if not ours and not (path / ".zarray").is_file():
         raise OutputError(

@@ -49,7 +49,8 @@ def command(
     from gmmdask.outputs import check_outputs
     from gmmdask.synthetic import make_dataset, random_mixture
 
-    check_outputs([path for path in (truth, picture) if path is not None], overwrite)
+    inputs = [] if model is None else [model]
+    check_outputs([path for path in (output, labels, truth, picture) if path is not None], overwrite, inputs)
     if model is not None:
         mixture = load_model(model).mixture
     else:

@@ -44,6 +44,7 @@ class Cluster(Executor):
             raise ClusterError("an asynchronous client cannot drive a fit: use Client(..., asynchronous=False).")
         self.client, self.owned = client, owned or ExitStack()
         self.kept: dict[str, Any] = {}
+        self.threads = Threads()
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -55,7 +56,7 @@ class Cluster(Executor):
 
     @property
     def beside(self) -> Executor:
-        return Threads()
+        return self.threads
 
     def limit_tasks(self, most: int) -> None:
         """Workers bound their own memory."""
@@ -75,6 +76,7 @@ class Cluster(Executor):
 
     def __exit__(self, *args: object) -> None:
         self.kept.clear()
+        self.threads.__exit__()
         self.owned.close()
 
     def keep(self, name: str, value: Any) -> Any:

@@ -90,6 +90,8 @@ def checked_shape(name: str, shape: tuple[int, ...], dtype: Any) -> tuple[int, i
     if n == 0 or d == 0:
         what = "Found array with 0 sample(s)" if n == 0 else "0 feature(s)"
         raise DataError(f"{name}: {what} (shape=({n}, {d})) while a minimum of 1 is required: there is nothing to fit.")
+    if np.dtype(dtype).kind == "f" and np.dtype(dtype).itemsize > 8:
+        raise DataError(f"{name}: expected at most float64, found dtype {np.dtype(dtype)}. Convert the array first.")
     if np.dtype(dtype).kind not in "fiub":
         kinds = {"c": "Complex data not supported", "O": "objects", "U": "strings", "S": "byte strings"}
         found = kinds.get(np.dtype(dtype).kind, "no real numbers")

@@ -24,8 +24,7 @@ class ArraySource(Source):
         self.edges = regular_edges(self.n, ARRAY_CHUNK)
 
     def fingerprint(self) -> dict[str, Any]:
-        ends = hashlib.sha256(np.ascontiguousarray(self.array[[0, self.n // 2, -1]]).tobytes()).hexdigest()[:16]
-        return {"kind": "array", "shape": [self.n, self.d], "dtype": str(self.dtype), "rows": ends}
+        return {"kind": "array", "shape": [self.n, self.d], "dtype": str(self.dtype), "rows": some_rows(self.array)}
 
     def read(self, start: int, stop: int) -> Iterator[np.ndarray]:
         yield self.array[start - self.first : stop - self.first]
@@ -56,7 +55,9 @@ class NpySource(Source):
         self.edges = regular_edges(self.n, ARRAY_CHUNK)
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"kind": "npy", "address": self.path, "shape": [self.n, self.d], "dtype": str(self.dtype)}
+        rows = some_rows(np.load(self.path, mmap_mode="r", allow_pickle=False))
+        shape = [self.n, self.d]
+        return {"kind": "npy", "address": self.path, "shape": shape, "dtype": str(self.dtype), "rows": rows}
 
     @property
     def _step(self) -> int:
@@ -86,3 +87,8 @@ class NpySource(Source):
 
     def read_bytes(self, start: int, stop: int) -> int:
         return min(self._step, stop - start) * self.d * self.dtype.itemsize
+
+
+def some_rows(array: np.ndarray) -> str:
+    """A digest of the first, the middle and the last row: cheap, and tells most other data of the same shape."""
+    return hashlib.sha256(np.ascontiguousarray(array[[0, len(array) // 2, -1]]).tobytes()).hexdigest()[:16]
