@@ -20,10 +20,10 @@ from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
 from gmmdask.execution import open_executor
 from gmmdask.initialise import Start
-from gmmdask.job import Fitted, Job
+from gmmdask.job import Fitted, Job, is_of
 from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model, load_model, save_model
-from gmmdask.outcome import Callback, Event
+from gmmdask.outcome import Callback, Event, Outcome, Reason
 from gmmdask.planning import Settings
 from gmmdask.predict import predict, total_score
 from gmmdask.sources import Source, open_source
@@ -198,16 +198,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _accept(self, fitted: Fitted) -> Self:
         self._set_mixture(fitted.mixture)
-        self.outcome_, self.history_, self.provenance_ = fitted.outcome, fitted.history, fitted.provenance
-        self.converged_, self.n_iter_ = fitted.outcome.converged, fitted.laps
-        self.lower_bounds_ = list(fitted.bounds)
-        self.lower_bound_ = fitted.bounds[-1] if fitted.bounds else -np.inf
+        self._set_history(fitted.provenance)
         if fitted.without_spread:
             warnings.warn(
                 f"features {list(fitted.without_spread)} are constant or linearly dependent: reg_covar carries them.",
                 stacklevel=3,
             )
-        if not self.converged_ and fitted.laps and getattr(self.algorithm, "tol", self.tol) > 0:
+        if not self.converged_ and self.n_iter_ and getattr(self.algorithm, "tol", self.tol) > 0:
             warnings.warn(f"The fit did not converge: {fitted.outcome.sentence}", ConvergenceWarning, stacklevel=3)
         return self
 
@@ -216,6 +213,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.weights_, self.means_, self.covariances_ = mixture.weights, mixture.means, mixture.covariances
         self.precisions_ = mixture.family.precisions(mixture.root)
         self.precisions_cholesky_ = mixture.family.precisions_cholesky(mixture.root)
+
+    def _set_history(self, provenance: dict[str, Any]) -> None:
+        """What a fit and a model file tell alike; a mixture that was drawn has no history."""
+        self.provenance_, self.history_ = provenance, tuple(provenance.get("history", ()))
+        outcome = provenance.get("outcome", {})
+        if "reason" in outcome:
+            self.outcome_ = Outcome(Reason(outcome["reason"]), outcome["sentence"], outcome["predicted_gain"])
+            self.converged_, self.n_iter_ = self.outcome_.converged, len(self.history_)
+        self.lower_bounds_ = [row["lower_bound"] for row in self.history_]
+        self.lower_bound_ = self.lower_bounds_[-1] if self.lower_bounds_ else -np.inf
 
     # --- using -------------------------------------------------------------------------------------------------
 
@@ -263,6 +270,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         order = np.argsort(labels, kind="stable")
         return rows[order], labels[order]
 
+    def made(self, provenance: dict[str, Any], X: Any) -> bool:
+        """Whether a model with this provenance came from a fit of X with these parameters (max_iter and tol apart)."""
+        source = open_source(X)
+        return is_of(provenance, source, self._settings(source))
+
     # --- files -------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
@@ -280,7 +292,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             If it is not a readable model.
         """
         model = load_model(path)
-        estimator = cls(model.mixture.n_components, covariance_type=model.mixture.covariance_type)
+        told = model.provenance.get("settings", {})
+        kept = {name: told[name] for name in ("init_params", "reg_covar", "n_init", "sample_rows") if name in told}
+        estimator = cls(model.mixture.n_components, covariance_type=model.mixture.covariance_type, **kept)
         estimator._set_mixture(model.mixture)
-        estimator.provenance_ = model.provenance
+        estimator._set_history(model.provenance)
         return estimator

@@ -251,6 +251,13 @@ class Job:
         return Fitted(mixture, outcome, best.state.laps, bounds, rows, provenance, without_spread)
 
 
+def is_of(provenance: dict[str, Any], source: Source, settings: Settings) -> bool:
+    """Whether a model came from a fit of these data with these settings, `max_iter` and `tol` apart."""
+    told = {name: value for name, value in provenance.get("settings", {}).items() if name != "seed"}
+    same_data = provenance.get("data") == source.fingerprint()
+    return same_data and bool(told) and _fixed(told) == _fixed(settings.describe())
+
+
 def _fixed(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings that may not change on resume."""
     algorithm = {key: value for key, value in settings["algorithm"].items() if key not in ("max_iter", "tol")}

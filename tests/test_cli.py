@@ -595,7 +595,7 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(
     rest.extend(err.splitlines())
     assert process.returncode == code
     assert out == ""
-    assert "a checkpoint that was asked for is written" in rest[-1]
+    assert "is kept: --resume goes on from it" in json.loads(rest[-1])["message"]
     assert {path.name for path in tmp_path.iterdir()} == {"c", "c.previous"}
     found = container.unpack(*container.read(checkpoint, "checkpoint"), stored_classes())
     laps = found.runs[0].state.laps
@@ -618,7 +618,8 @@ def test_a_checkpoint_that_exists_needs_resume(data: dict[str, Path], tmp_path: 
     assert contents(tmp_path) == before
     done(*words, "--resume")  # which may replace its own output
     assert bits(tmp_path / "m") == load_bits(before["m"], tmp_path / "before")
-    assert "n_components: 3 then, 2 now" in failed(3, *words[:3], 2, *words[4:], "--resume")
+    assert "n_components: 3 then, 2 now" in failed(3, *words[:3], 2, *words[4:], "--resume", "--overwrite")
+    assert "m: exists already" in failed(3, *words[:3], 2, *words[4:], "--resume")  # not its own output
 
 
 def load_bits(data: bytes | None, path: Path) -> bytes:

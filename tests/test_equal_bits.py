@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import dask.array
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from distributed import Client
 from gmmdask import GaussianMixture, open_source
 from gmmdask.covariance import FAMILIES
 from gmmdask.estep import EStep, ESteps
-from gmmdask.execution import Executor, Threads, one_thread
+from gmmdask.execution import ClusterError, Executor, Threads, one_thread
 from gmmdask.execution.distributed import Cluster, local_cluster
 from gmmdask.frame import Frame
 from gmmdask.outcome import Event, PassDone
@@ -68,6 +69,14 @@ def test_clusters_give_the_bits_of_serial(stored: str, cluster: Client, covarian
 def test_arrays_in_memory_travel_to_a_cluster_once(stored: str, cluster: Client) -> None:
     rows = zarr.open_array(stored, mode="r")[:]
     assert bits(fit(rows, cluster)) == bits(fit(rows, "synchronous"))
+
+
+def test_a_cluster_without_workers_is_told_after_a_bounded_wait(stored: str) -> None:
+    with local_cluster(1) as executor, dask.config.set({"gmmdask.wait-for-workers": 0.2}):
+        executor.client.cluster.scale(0)
+        executor.client.retire_workers()
+        with pytest.raises(ClusterError, match=r"cluster tcp://127\.0\.0\.1:\d+ has had no worker for 0\.2 s"):
+            fit(stored, executor.client.scheduler.address)
 
 
 def test_arrays_too_large_to_travel_are_refused_with_the_remedy(cluster: Client) -> None:

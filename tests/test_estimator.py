@@ -273,3 +273,13 @@ def test_duplicates_and_sorted_rows_fit() -> None:
     again = [GaussianMixture(3, tol=0, max_iter=5, **start).fit(r).means_ for r in (rows, IRIS)]
     np.testing.assert_allclose(again[0], again[1], rtol=1e-9)
     assert np.isfinite(many.means_).all()
+
+
+def test_a_loaded_model_remembers_how_it_was_fitted(tmp_path) -> None:
+    fitted = GaussianMixture(3, random_state=0, n_init=2).fit(IRIS)
+    fitted.save(tmp_path / "m.gmm")
+    loaded = GaussianMixture.load(tmp_path / "m.gmm")
+    for name in ("n_iter_", "converged_", "lower_bound_", "lower_bounds_", "outcome_", "history_", "n_init"):
+        assert getattr(loaded, name) == getattr(fitted, name), name
+    assert loaded.made(fitted.provenance_, IRIS) is False  # its seed is not told: it may have been drawn
+    assert fitted.made(loaded.provenance_, IRIS) is True

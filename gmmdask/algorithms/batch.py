@@ -84,7 +84,7 @@ class Batch(Algorithm):
             return None if self.max_iter else Outcome(Reason.MAX_ITER, words, None)
         predicted, empty = predicted_gain(state.bounds), state.empty
         lost = f" Components {list(empty)} hold less than one row: ask for fewer components." if empty else ""
-        left = "" if predicted is None else f"; about {predicted:.2g} nats per row are left to gain"
+        left = "" if predicted is None else f"; by Aitken's estimate {predicted:.2g} nats per row are left to gain"
         if self._stops(state.bounds, predicted):
             words = (
                 f"converged after {state.laps} passes: the last gained less than tol={self.tol:g} nats per row{left}."

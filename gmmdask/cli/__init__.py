@@ -1,6 +1,7 @@
 """The command line: one file per command, each imported when it is called."""
 
 import importlib
+import json
 import signal
 import sys
 from types import FrameType
@@ -41,16 +42,16 @@ class Group(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except KeyboardInterrupt:
-            stop("interrupted; a checkpoint that was asked for is written", 130)
-        except Terminated:
-            stop("terminated; a checkpoint that was asked for is written", 143)
+        except KeyboardInterrupt as error:
+            stop(ctx, error, 130, "interrupted.")
+        except Terminated as error:
+            stop(ctx, error, 143, "terminated.")
         except NotConverged as error:
-            stop(str(error), 4)
+            stop(ctx, error, 4)
         except (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, ImportError) as error:
-            stop(str(error), 3)
+            stop(ctx, error, 3)
         except (OSError, RuntimeError) as error:
-            stop(str(error), 75)
+            stop(ctx, error, 75)
         finally:
             signal.signal(signal.SIGTERM, earlier)
 
@@ -59,9 +60,12 @@ def terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
-def stop(message: str, code: int) -> NoReturn:
-    """Ends with a message on standard error."""
-    click.echo(f"gmmdask: {message}", err=True)
+def stop(ctx: click.Context, error: BaseException, code: int, what: str = "") -> NoReturn:
+    """Ends with one line on standard error: words, or JSON if --log-format asked for it."""
+    message = " ".join([what or str(error), *getattr(error, "__notes__", [])])
+    as_json = ctx.meta.get("gmmdask.log_format") == "json"
+    failed = json.dumps({"event": "Failed", "message": message, "exit": code})
+    click.echo(failed if as_json else f"gmmdask: {message}", err=True)
     sys.exit(code)
 
 

@@ -42,9 +42,14 @@ def where_to_run(command: F) -> F:
 
 def log_format(command: F) -> F:
     choice = click.Choice(["auto", "plain", "json"])
-    return click.option("--log-format", type=choice, default="auto", help="Progress: a live line, lines, or JSON.")(
-        command
-    )
+    text = "Events on standard error, results on standard output: for people, or as JSON lines."
+    return click.option("--log-format", type=choice, default="auto", callback=remember, help=text)(command)
+
+
+def remember(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Keeps the log format where errors find it."""
+    ctx.meta["gmmdask.log_format"] = value
+    return value
 
 
 def accept_missing(command: F) -> F:

@@ -1,6 +1,7 @@
 """Events of a fit as a live line, plain lines or JSON lines on standard error."""
 
 import json
+import math
 import sys
 import time
 from dataclasses import asdict, is_dataclass
@@ -11,6 +12,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from gmmdask.cli._tables import peak_memory
 from gmmdask.outcome import (
     CheckpointDamaged,
     CheckpointWritten,
@@ -41,7 +43,8 @@ class Reporter:
         live = form == "auto" and self.console.is_terminal
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         self.live = Progress(*columns, console=self.console, transient=True) if live else None
-        self.max_iter = 0
+        self.max_iter = self.rows = 0
+        self.seconds, self.began, self.memory = 0.0, time.perf_counter(), peak_memory()
 
     def __enter__(self) -> Self:
         if self.live is not None:
@@ -58,16 +61,31 @@ class Reporter:
     def __call__(self, event: Event) -> None:
         if isinstance(event, FitStarted):
             self.max_iter = event.max_iter
+        if isinstance(event, PassDone):
+            self.rows, self.seconds = self.rows + event.rows, self.seconds + event.seconds
         if self.form == "json":
             sys.stderr.write(
                 json.dumps({"event": type(event).__name__, "time": time.time(), **plain(event)}, allow_nan=False) + "\n"
             )
         elif self.live is not None:
-            self.live.update(self.line, description=describe(event, self.max_iter))
-            if not isinstance(event, PassDone | CheckpointWritten):
+            if isinstance(event, PassDone):
+                self.live.update(self.line, description=f"{describe(event, self.max_iter)}, next pass under way")
+            elif not isinstance(event, CheckpointWritten):
                 self.console.print(describe(event, self.max_iter), highlight=False)
+                self.live.update(self.line, description="working")
         elif not isinstance(event, CheckpointWritten):
             sys.stderr.write(describe(event, self.max_iter) + "\n")
+
+    def summary(self, mixture: Any) -> dict[str, Any]:
+        """What a fit came to, and what it took since this reporter was made."""
+        return {
+            "outcome": mixture.outcome_.sentence,
+            "passes": mixture.n_iter_,
+            "lower_bound": mixture.lower_bound_ if math.isfinite(mixture.lower_bound_) else None,
+            "rows_per_second": round(self.rows / self.seconds) if self.seconds else None,
+            "seconds": round(time.perf_counter() - self.began, 2),
+            "memory_added_bytes": peak_memory() - self.memory,
+        }
 
 
 def plain(value: Any) -> Any:
@@ -81,7 +99,8 @@ def describe(event: Event, max_iter: int) -> str:
     """One line for one event."""
     match event:
         case FitStarted():
-            return f"{event.n:,} rows x {event.d} features in {event.parts} parts, on {event.executor}"
+            parts = "1 part" if event.parts == 1 else f"{event.parts} parts"
+            return f"{event.n:,} rows x {event.d} features in {parts}, on {event.executor}"
         case PilotDone():
             return f"first look: {event.seconds:.1f} s, sample of {event.sample_rows:,} rows"
         case StartChosen():

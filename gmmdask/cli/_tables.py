@@ -25,16 +25,21 @@ def show(rows: dict[str, Any], form: str) -> None:
 
 def components(mixture: Any, title: str = "components") -> Table:
     """Weights, means and standard deviations; features beyond the first few are left out."""
-    shown = min(mixture.d, SHOWN_FEATURES)
+    shown = min(mixture.d, SHOWN_FEATURES, max(1, (console().width - 32) // 22))
     more = "" if shown == mixture.d else f" (features 0 to {shown - 1} of {mixture.d})"
     table = Table(title=title + more, title_justify="left")
     for heading in ("component", "weight", "mean", "standard deviation"):
         table.add_column(heading, justify="right" if heading in ("component", "weight") else "left")
     deviations = np.sqrt(np.diagonal(mixture.dense_covariances(), axis1=1, axis2=2))
     for k in range(mixture.n_components):
-        numbers = (" ".join(f"{v:10.4g}" for v in row[k][:shown]) for row in (mixture.means, deviations))
+        numbers = (" ".join(number(value) for value in row[k][:shown]) for row in (mixture.means, deviations))
         table.add_row(str(k), f"{mixture.weights[k]:.4f}", *numbers)
     return table
+
+
+def number(value: float) -> str:
+    """Ten characters."""
+    return f"{value:10.3e}" if abs(value) >= 1e5 else f"{value:10.4f}"
 
 
 def console() -> Console:

@@ -38,62 +38,70 @@ from gmmdask.cli._options import ALGORITHM, COVARIANCE, accept_missing, log_form
 @log_format
 def command(data: str, output: str, overwrite: bool, resume: bool, **options: Any) -> None:
     """Fit a Gaussian mixture to DATA, a Zarr array or .npy file, and write the model."""
-    import math
-    import time
     import warnings
     from pathlib import Path
 
     from gmmdask.cli import NotConverged
     from gmmdask.cli._progress import Reporter
-    from gmmdask.cli._tables import components, console, peak_memory, show
-    from gmmdask.estimator import GaussianMixture
+    from gmmdask.cli._tables import components, console, show
     from gmmdask.model_file import Model, save_model
     from gmmdask.outputs import check_outputs
     from gmmdask.sources import addresses
 
-    if resume and options["checkpoint"] is None:
+    checkpoint = options["checkpoint"]
+    if resume and checkpoint is None:
         raise click.UsageError("--resume needs --checkpoint.")
-    if options["checkpoint"] is not None and Path(options["checkpoint"]).resolve() == Path(output).resolve():
+    if checkpoint is not None and Path(checkpoint).resolve() == Path(output).resolve():
         raise click.UsageError("--checkpoint and --output name the same file.")
     source = open_data(data, options["accept_missing"])
-    check_outputs([output], overwrite or resume, inputs=addresses(source))
-    began = time.perf_counter()
     with Reporter(options["log_format"]) as reporter, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they say are events, told by the reporter
-        mixture = GaussianMixture(
-            options["components"],
-            covariance_type=options["covariance"],
-            tol=options["tol"],
-            reg_covar=options["reg_covar"],
-            max_iter=options["max_iter"],
-            n_init=options["n_init"],
-            init_params=options["init"],
-            random_state=options["seed"],
-            algorithm=options["algorithm"],
-            stop=options["stop"],
-            checkpoint=options["checkpoint"],
-            callbacks=(reporter,),
-            memory_limit=options["memory_limit"],
-            sample_rows=options["sample_rows"],
-        )
+        mixture = estimator(options, reporter)
+        check_outputs([output], overwrite or (resume and is_own(output, mixture, source)), inputs=addresses(source))
         where = open_where(*(options[name] for name in ("scheduler", "scheduler_file", "workers", "threads")))
-        mixture.fit(source, scheduler=where, resume=resume)
+        try:
+            mixture.fit(source, scheduler=where, resume=resume)
+        except BaseException as error:
+            if checkpoint is not None and Path(checkpoint).exists():
+                error.add_note(f"The checkpoint {checkpoint} is kept: --resume goes on from it.")
+            raise
     fitted = mixture.mixture_.by_weight()
     save_model(output, Model(fitted, mixture.provenance_))
+    show({"model": output, **reporter.summary(mixture)}, options["log_format"])
     if options["log_format"] != "json":
         console().print(components(fitted))
-    seconds = sum(row["seconds"] for row in mixture.history_)
-    show(
-        {
-            "model": output,
-            "outcome": mixture.outcome_.sentence,
-            "passes": mixture.n_iter_,
-            "lower_bound": mixture.lower_bound_ if math.isfinite(mixture.lower_bound_) else None,
-            "rows_per_second": round(sum(row["rows"] for row in mixture.history_) / seconds) if seconds else None,
-            "seconds": round(time.perf_counter() - began, 2),
-            "peak_memory_bytes": peak_memory(),
-        },
-        options["log_format"],
-    )
     if options["require_convergence"] and not mixture.converged_:
         raise NotConverged(mixture.outcome_.sentence)
+
+
+def estimator(options: dict[str, Any], reporter: Any) -> Any:
+    """The estimator that the options describe."""
+    from gmmdask.estimator import GaussianMixture
+
+    return GaussianMixture(
+        options["components"],
+        covariance_type=options["covariance"],
+        tol=options["tol"],
+        reg_covar=options["reg_covar"],
+        max_iter=options["max_iter"],
+        n_init=options["n_init"],
+        init_params=options["init"],
+        random_state=options["seed"],
+        algorithm=options["algorithm"],
+        stop=options["stop"],
+        checkpoint=options["checkpoint"],
+        callbacks=(reporter,),
+        memory_limit=options["memory_limit"],
+        sample_rows=options["sample_rows"],
+    )
+
+
+def is_own(output: str, mixture: Any, source: Any) -> bool:
+    """Whether the output is a model of the same data and settings: what a resumed fit may replace."""
+    from gmmdask.container import FileError
+    from gmmdask.model_file import load_model
+
+    try:
+        return bool(mixture.made(load_model(output).provenance, source))
+    except FileError:
+        return False

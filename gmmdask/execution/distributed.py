@@ -43,12 +43,9 @@ class Cluster(Executor):
         if client.asynchronous:
             raise ClusterError("an asynchronous client cannot drive a fit: use Client(..., asynchronous=False).")
         self.client, self.owned = client, owned or ExitStack()
+        self.name = f"cluster {client.scheduler.address}"
         self.kept: dict[str, Any] = {}
         self.threads = Threads()
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return f"cluster {self.client.scheduler.address}"
 
     @property
     def tasks_at_once(self) -> int:

@@ -156,6 +156,11 @@ def open_array(address: Any, name: str) -> "zarr.Array[Any]":
     except TRANSIENT as error:
         raise StorageError(f"{name}: the store does not answer ({type(error).__name__}: {error}).") from error
     except Exception as error:
+        if isinstance(address, str) and Path(address).is_file():
+            raise DataError(
+                f"{name}: expected a .npy file or a Zarr array (a folder), found another kind of file. Convert it: "
+                "read it in pieces and write these to a Zarr array."
+            ) from error
         raise DataError(f"{name}: no Zarr array can be opened there ({type(error).__name__}: {error}).") from error
     if isinstance(found, zarr.Group):
         arrays = ", ".join(sorted(key for key, _ in found.arrays())) or "none"

@@ -1,0 +1,44 @@
+"""Benchmarks run tiny, so that they cannot rot; the large ones are marked slow."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHES = Path(__file__).parents[1] / "scripts" / "bench"
+
+
+def run(name: str, folder: Path, *options: str) -> dict | list:
+    """What a benchmark writes."""
+    command = [sys.executable, str(BENCHES / f"{name}.py"), "--folder", str(folder), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def test_memory(tmp_path: Path) -> None:
+    found = run("memory", tmp_path, "--gigabytes", "0.02", "--features", "4", "--components", "3")
+    assert found["passes"] == 3
+    assert found["added_bytes"] < found["computed_bytes"] < found["limit_bytes"]
+
+
+def test_speed(tmp_path: Path) -> None:
+    found = run("speed", tmp_path, "--scale", "0.01", "--repeats", "1")
+    assert {row["covariance_type"] for row in found} == {"full", "tied", "diag", "spherical"}
+    assert all(row["gmmdask_seconds"] > 0 for row in found)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="Spark is not installed (group bench)")
+def test_spark(tmp_path: Path) -> None:
+    found = run("spark", tmp_path, "--rows", "20000", "--features", "2", "--components", "2")
+    assert found["gmmdask_seconds"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_eight_gigabytes_stay_within_the_limit(tmp_path: Path) -> None:
+    found = run("memory", tmp_path, "--gigabytes", "8", "--memory-limit", "1GB")
+    assert found["added_bytes"] < found["computed_bytes"] < found["limit_bytes"]
