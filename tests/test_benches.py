@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHES = Path(__file__).parents[1] / "scripts" / "bench"
@@ -23,6 +24,15 @@ def test_memory(tmp_path: Path) -> None:
     found = run("memory", tmp_path, "--gigabytes", "0.02", "--features", "4", "--components", "3")
     assert found["passes"] == 3
     assert found["added_bytes"] < found["computed_bytes"] < found["limit_bytes"]
+
+
+def test_oracle(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(500, 2)) + 5 * np.arange(500)[:, None] % 10
+    np.save(tmp_path / "rows.npy", rows)
+    command = [sys.executable, str(BENCHES / "oracle.py"), "--data", str(tmp_path / "rows.npy"), "--components", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("centred") == 4
 
 
 def test_speed(tmp_path: Path) -> None:

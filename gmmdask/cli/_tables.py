@@ -25,7 +25,7 @@ def show(rows: dict[str, Any], form: str) -> None:
 
 def components(mixture: Any, title: str = "components") -> Table:
     """Weights, means and standard deviations; features beyond the first few are left out."""
-    shown = min(mixture.d, SHOWN_FEATURES, max(1, (console().width - 32) // 22))
+    shown = min(mixture.d, SHOWN_FEATURES, max(1, (console().width - 32) // 24))
     more = "" if shown == mixture.d else f" (features 0 to {shown - 1} of {mixture.d})"
     table = Table(title=title + more, title_justify="left")
     for heading in ("component", "weight", "mean", "standard deviation"):
@@ -38,8 +38,8 @@ def components(mixture: Any, title: str = "components") -> Table:
 
 
 def number(value: float) -> str:
-    """Ten characters."""
-    return f"{value:10.3e}" if abs(value) >= 1e5 else f"{value:10.4f}"
+    """Five digits in eleven characters."""
+    return f"{value:11.5g}"
 
 
 def console() -> Console:
