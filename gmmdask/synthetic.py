@@ -121,7 +121,7 @@ def make_dataset(
     ValueError
         If a setting is out of range.
     """
-    chunk_rows = max(1, CHUNK_BYTES // (8 * mixture.d)) if chunk_rows is None else chunk_rows
+    chunk_rows = default_chunk_rows(mixture.d) if chunk_rows is None else chunk_rows
     threads = available_cores() if threads is None else threads
     for name, value in (("n", n), ("chunk_rows", chunk_rows), ("threads", threads)):
         if value < 1:
@@ -140,13 +140,22 @@ def make_dataset(
 
         def write_chunk(index: int) -> None:
             start = index * chunk_rows
-            rng = np.random.default_rng([seed, ROWS, index])
-            rows, components = mixture.sample(min(chunk_rows, n - start), rng)
+            rows, components = draw_chunk(mixture, seed, index, min(chunk_rows, n - start))
             write_rows(start, rows)
             if write_labels is not None:
                 write_labels(start, components)
 
         for_each(write_chunk, -(-n // chunk_rows), threads)
+
+
+def default_chunk_rows(d: int) -> int:
+    """Rows of about 8 MiB of float64."""
+    return max(1, CHUNK_BYTES // (8 * d))
+
+
+def draw_chunk(mixture: Mixture, seed: int, index: int, n: int) -> tuple[Array, np.ndarray]:
+    """Rows (n, d) and components (n,) of a chunk: a function of the mixture, the seed, its number and its length."""
+    return mixture.sample(n, np.random.default_rng([seed, ROWS, index]))
 
 
 def for_each(work: Callable[[int], None], n: int, threads: int) -> None:

@@ -34,5 +34,5 @@ def command(model: str, log_format: str) -> None:
         return
     for key in ("settings", "versions"):
         summary[key] = ", ".join(f"{name}={value}" for name, value in (summary[key] or {}).items())
-    show(summary, log_format)
+    show({name: value for name, value in summary.items() if value not in (None, "", 0)}, log_format)
     console().print(components(mixture))

@@ -1,16 +1,8 @@
 """gmmdask sample: rows drawn from a mixture by specification, or from a model file."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import click
 
 from gmmdask.cli._options import COVARIANCE
-
-if TYPE_CHECKING:
-    from gmmdask.mixture import Mixture
-
-PICTURE_ROWS = 20_000
 
 
 @click.command("sample")
@@ -47,7 +39,7 @@ def command(
     """Draw rows of a mixture of Gaussians and write them: by default the classic toy set of 1,000 rows."""
     from gmmdask.model_file import Model, load_model, save_model
     from gmmdask.outputs import check_outputs
-    from gmmdask.synthetic import make_dataset, random_mixture
+    from gmmdask.synthetic import default_chunk_rows, draw_chunk, make_dataset, random_mixture
 
     inputs = [] if model is None else [model]
     check_outputs([path for path in (output, labels, truth, picture) if path is not None], overwrite, inputs)
@@ -60,15 +52,8 @@ def command(
         drawn = {"data": {"kind": "sample"}, "rows": rows, "outcome": {"sentence": f"drawn at random, seed {seed}"}}
         save_model(truth, Model(mixture, drawn))
     if picture is not None:
-        draw(mixture, Path(picture), seed)
+        from gmmdask.plot import overview
+
+        first = min(rows, chunk_rows or default_chunk_rows(mixture.d))
+        overview(*draw_chunk(mixture, seed, 0, first), mixture, picture)
     click.echo(f"{output}: {rows:,} rows x {mixture.d} features of {mixture.n_components} components")
-
-
-def draw(mixture: "Mixture", path: Path, seed: int) -> None:
-    """A picture of rows like those that were written, coloured by component."""
-    import numpy as np
-
-    from gmmdask.plot import overview
-
-    shown, labels = mixture.sample(PICTURE_ROWS, np.random.default_rng(seed))
-    overview(shown, labels, mixture, path)
