@@ -82,33 +82,31 @@ class Evaluator:
         DataError
             If a row holds NaN or infinity, or is so far from the mixture that its density is beyond float64.
         """
-        refuse_bad_rows(block, self.name)
         with np.errstate(over="ignore", invalid="ignore"):
             features = self.features.enter(block.rows)
             if self.kernel.needs_quadratic:
                 self.features.quadratic(features)
             joint = self.kernel.log_joint(features)
-        refuse_far_rows(block, joint, self.name)
+        refuse_bad_rows(block, joint, self.name)
         if self.what == "labels":
             return joint.argmax(axis=0)
         log_density = soft_assignment(joint)
         return joint.T if self.what == "proba" else log_density + self.log_det
 
 
-def refuse_bad_rows(block: Block, name: str) -> None:
-    if not np.isfinite(block.rows).all():
-        bad = block.first_row + int(np.flatnonzero(~np.isfinite(block.rows).all(axis=1))[0])
-        raise DataError(f"{name}: Input contains NaN or infinity, first in row {bad}. Drop or impute such rows first.")
-
-
-def refuse_far_rows(block: Block, joint: np.ndarray, name: str) -> None:
-    far = ~np.isfinite(joint.max(axis=0))
-    if far.any():
-        row = block.first_row + int(np.flatnonzero(far)[0])
-        raise DataError(
-            f"{name}: row {row} is so far from the mixture that its density is beyond float64. Check its numbers and "
-            "their units."
-        )
+def refuse_bad_rows(block: Block, joint: np.ndarray, name: str) -> None:
+    """Refuses rows without a finite log joint density (K, b), which would have no label; the first is named."""
+    bad = ~np.isfinite(joint.max(axis=0))
+    if not bad.any():
+        return
+    at = int(np.argmax(bad))
+    row = block.first_row + at
+    if not np.isfinite(block.rows[at]).all():
+        raise DataError(f"{name}: Input contains NaN or infinity, first in row {row}. Drop or impute such rows first.")
+    raise DataError(
+        f"{name}: row {row} is so far from the mixture that its density is beyond float64. Check its numbers and their "
+        "units."
+    )
 
 
 class Sink(Protocol):
