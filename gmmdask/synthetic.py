@@ -132,18 +132,15 @@ def make_dataset(
     check_outputs(outputs, overwrite)
     chunk_rows = min(chunk_rows, n)
     with replacing(outputs) as places, one_thread():
-        write_rows = create(places[0], (n, mixture.d), np.dtype(dtype), chunk_rows, compressors)
-        write_labels = None
-        if labels is not None:
-            smallest = np.min_scalar_type(mixture.n_components - 1)
-            write_labels = create(places[1], (n,), smallest, chunk_rows, compressors)
+        kinds = [((n, mixture.d), np.dtype(dtype)), ((n,), np.min_scalar_type(mixture.n_components - 1))]
+        pairs = zip(places, kinds, strict=False)  # labels are the second, if they are wanted
+        writers = [create(place, *kind, chunk_rows, compressors) for place, kind in pairs]
 
         def write_chunk(index: int) -> None:
             start = index * chunk_rows
-            rows, components = draw_chunk(mixture, seed, index, min(chunk_rows, n - start))
-            write_rows(start, rows)
-            if write_labels is not None:
-                write_labels(start, components)
+            drawn = draw_chunk(mixture, seed, index, min(chunk_rows, n - start))
+            for write, values in zip(writers, drawn, strict=False):
+                write(start, values)
 
         for_each(write_chunk, -(-n // chunk_rows), threads)
 
@@ -193,6 +190,7 @@ def create(place: Path, shape: tuple[int, ...], dtype: np.dtype[Any], chunk_rows
 
 
 def create_npy(place: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Writer:
+    """An empty .npy file of this shape, and what writes values from a row on."""
     mapped = np.lib.format.open_memmap(place, mode="w+", dtype=dtype, shape=shape)
     offset, row_bytes = mapped.offset, mapped[:1].nbytes
     del mapped  # rows go by file writes: through a map, a full disk would kill the process instead of raising OSError

@@ -68,6 +68,7 @@ class Batch(Algorithm):
         return Request(EStep(state.mixture, kernel))
 
     def tell(self, state: State, stats: Stats, prior: Prior) -> tuple[BatchState, Note]:
+        """One M-step. The lower bound belongs to the mixture that was evaluated, not to the one made of it."""
         assert isinstance(state, BatchState)
         bound = stats.log_likelihood / stats.weight
         bounds = (*state.bounds, bound)[-3:]
