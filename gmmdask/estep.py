@@ -76,9 +76,10 @@ class ESteps:
                     entered.quadratic(features)
                 for kernel in members:
                     accumulate(kernel, features, block.weights)
-        for kernel in kernels:
-            kernel.stats.vector[3] = kernel.stats.log_likelihood - kernel.joint_sum()
-        return Sums(tuple(kernel.stats for kernel in kernels))
+        found = tuple(kernel.stats for kernel in kernels)
+        for (_, step), stats in zip(self.steps, found, strict=True):
+            stats.vector[3] = stats.log_likelihood - step.mixture.expected_log_joint(stats)
+        return Sums(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +90,43 @@ class Sums:
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(tuple(a + b for a, b in zip(self.items, other.items, strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class LogDensities:
+    """The work of a pass over held-out rows: their log densities under the mixtures of E-steps, in the frames."""
+
+    steps: tuple[tuple[Frame, EStep], ...]
+    block_rows: int
+
+    def __call__(self, blocks: Iterable[Block]) -> "Columns":
+        held = [
+            (
+                Features(step.mixture.family, frame, self.block_rows),
+                KERNELS[step.kernel](step.mixture, frame, self.block_rows),
+            )
+            for frame, step in self.steps
+        ]
+        found = [np.empty((len(held), 0))]
+        for block in blocks:
+            lines = []
+            for entered, kernel in held:
+                features = entered.enter(block.rows)
+                if kernel.needs_quadratic:
+                    entered.quadratic(features)
+                lines.append(soft_assignment(kernel.log_joint(features)))
+            found.append(np.stack(lines))
+        return Columns(np.hstack(found))
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Numbers of some rows, a column each, (m, b); adding puts them side by side."""
+
+    values: Array
+
+    def __add__(self, other: "Columns") -> "Columns":
+        return Columns(np.hstack([self.values, other.values]))
 
 
 def assigned_stats(layout: Layout, frame: Frame, rows: np.ndarray, assigned: np.ndarray, step: int = 8192) -> Stats:
@@ -124,6 +162,6 @@ def assigned_stats(layout: Layout, frame: Frame, rows: np.ndarray, assigned: np.
 
 def peak_bytes(family: Family, n_components: int, d: int, rows: int, runs: int = 1) -> int:
     """Bytes that E-steps of `runs` mixtures take in one task with blocks of this many rows, by either kernel."""
-    p, stats = family.packed_size(d), Layout(family, n_components, d, "").size
+    p, stats = family.packed_size(d), Layout(family.name, n_components, d, "").size
     per_row = p + 2 * d + 1 + runs * (n_components + d + 1) + 3 * d + 8
     return 8 * (rows * per_row + np.getbufsize() + runs * (4 * stats + 2 * n_components * (p + d + 1)))

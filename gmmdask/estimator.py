@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,8 +15,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from gmmdask.algorithms import ALGORITHMS, Algorithm
-from gmmdask.algorithms.batch import STOPS
+from gmmdask.algorithms import ALGORITHMS, Algorithm, Batch, Squarem
+from gmmdask.algorithms._stopping import STOPS
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
 from gmmdask.execution import open_executor
@@ -24,7 +25,7 @@ from gmmdask.job import Fitted, Job, is_of
 from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model, load_model, save_model
 from gmmdask.outcome import Callback, Event, Outcome, Reason
-from gmmdask.planning import Settings
+from gmmdask.planning import Settings, sample_sizes
 from gmmdask.predict import predict, total_score
 from gmmdask.sources import Source, open_source
 
@@ -51,8 +52,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     random_state : seed.
     warm_start : whether the next `fit` begins where the last one ended.
     verbose, verbose_interval : taken for scikit-learn's sake; nothing is printed, passes are told to `callbacks`.
-    algorithm : "em", or a value such as `gmmdask.algorithms.Batch(stop="predicted")` that brings its own settings.
-    stop : {"gain", "predicted"}: scikit-learn's rule, or a bound on the predicted remaining gain.
+    algorithm : "em"; "stochastic", an M-step after every mini-batch; "incremental", which keeps the statistics of
+        every mini-batch; or a value such as `gmmdask.algorithms.Stochastic(rate=0.01)` that brings its own settings.
+    accelerate : "squarem" extrapolates the steps of "em", None does not; "auto" does where the data does not fit in the
+        sample.
+    stop : {"auto", "gain", "predicted"}: "gain" is scikit-learn's rule, "predicted" bounds the predicted remaining
+        gain; "auto" is "gain" for data that fits in the sample, else "predicted".
     checkpoint : file in which the fit saves itself after passes.
     callbacks : functions that receive the events of `gmmdask.outcome`.
     memory_limit : bytes, or a text such as "1GB", that the fit may add to its process.
@@ -81,7 +86,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         "verbose": ["verbose"],
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
         "algorithm": [StrOptions(set(ALGORITHMS)), Algorithm],
-        "stop": [StrOptions(set(STOPS))],
+        "accelerate": [StrOptions({"auto", "squarem"}), None],
+        "stop": [StrOptions({"auto", *STOPS})],
         "checkpoint": [str, Path, None],
         "callbacks": ["array-like"],
         "memory_limit": [Interval(Integral, 1, None, closed="left"), str, None],
@@ -106,7 +112,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         verbose: int = 0,
         verbose_interval: int = 10,
         algorithm: str | Algorithm = "em",
-        stop: str = "gain",
+        accelerate: str | None = "auto",
+        stop: str = "auto",
         checkpoint: str | Path | None = None,
         callbacks: Sequence[Callback] = (),
         memory_limit: int | str | None = None,
@@ -127,6 +134,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.verbose = verbose
         self.verbose_interval = verbose_interval
         self.algorithm = algorithm
+        self.accelerate = accelerate
         self.stop = stop
         self.checkpoint = checkpoint
         self.callbacks = callbacks
@@ -177,16 +185,28 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 limit = parse_bytes(limit)
             except ValueError as error:
                 raise ValueError(f"memory_limit={limit!r}: expected bytes, or a text such as '1GB'.") from error
-        algorithm = self.algorithm
-        if isinstance(algorithm, str):
-            algorithm = ALGORITHMS[algorithm].of(tol=float(self.tol), max_iter=int(self.max_iter), stop=self.stop)
         state = self.random_state
         if state is not None:
             state = int(state) if isinstance(state, Integral) else check_random_state(state)
         bounds = tuple(self.lower_bounds_[-3:]) if warm else ()
         n_init, sample_rows = 1 if warm else int(self.n_init), self.sample_rows
         limit, sample_rows = (None if size is None else int(size) for size in (limit, sample_rows))
-        return Settings(start, algorithm, float(self.reg_covar), n_init, state, limit, sample_rows, bounds)
+        settings = Settings(start, Batch(), float(self.reg_covar), n_init, state, limit, sample_rows, bounds)
+        whole = source.n <= sample_sizes(source, settings)[0]
+        return replace(settings, algorithm=self._algorithm(whole))
+
+    def _algorithm(self, whole: bool) -> Algorithm:
+        """What the parameters name, for data that fits in the sample (`whole`) or does not."""
+        algorithm = self.algorithm
+        if isinstance(algorithm, str):
+            stop = ("gain" if whole else "predicted") if self.stop == "auto" else self.stop
+            algorithm = ALGORITHMS[algorithm].of(tol=float(self.tol), max_iter=int(self.max_iter), stop=stop)
+        if not isinstance(algorithm, Batch):
+            if self.accelerate == "squarem":
+                raise ValueError(f"accelerate='squarem' goes with algorithm='em', not with {self.algorithm!r}.")
+            return algorithm
+        plain = isinstance(self.algorithm, Algorithm) or whole
+        return algorithm if self.accelerate is None or (self.accelerate == "auto" and plain) else Squarem(algorithm)
 
     def _start(self, d: int, warm: bool) -> Start:
         """The start: where the last fit ended, or as the parameters have it."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from gmmdask.covariance import FAMILIES, Family
 from gmmdask.covariance._base import Array
+from gmmdask.stats import Stats
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,26 @@ class Mixture:
     def by_weight(self) -> "Mixture":
         """The same mixture, heaviest component first."""
         return self.reordered(np.argsort(-self.weights, kind="stable"))
+
+    def coordinates(self) -> Array:
+        """The mixture as one vector of unconstrained numbers: log weights, means, and the family's coordinates."""
+        log_weights = np.log(np.maximum(self.weights, np.finfo(np.float64).tiny))
+        return np.concatenate([log_weights, self.means.ravel(), self.family.coordinates(self.covariances).ravel()])
+
+    def at(self, coordinates: Array) -> "Mixture":
+        """The mixture of this one's family and shape at any vector of `coordinates`; weights by softmax."""
+        k, d = self.means.shape
+        weights = np.exp(coordinates[:k] - coordinates[:k].max())
+        means, rest = coordinates[k : k + k * d].reshape(k, d), coordinates[k + k * d :]
+        covariances = self.family.from_coordinates(rest.reshape(1 if self.family.shared else k, -1), d)
+        return Mixture(self.covariance_type, weights / weights.sum(), means.copy(), covariances)
+
+    def expected_log_joint(self, stats: Stats) -> float:
+        """Σ w r log π_k N(x|k) in nats, of rows with these statistics, of whichever mixture these are."""
+        about = stats.about(self.means)
+        quadratic, _, _ = self.family.coefficients(self.root, np.zeros_like(self.means))
+        used = about.mass > 0  # a component of weight zero has log weight -inf and no rows
+        return float(self.log_scale[used] @ about.mass[used] + np.vdot(quadratic, about.second))
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[Array, np.ndarray]:
         """n independent rows (n, d) and the components (n,) that they came from."""

@@ -1,4 +1,4 @@
-"""Every full pass must find again what the pilot found (promise P10)."""
+"""Every lap must find again what the pilot found (promise P10)."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from gmmdask.stats import Stats
 
 
 class ChangedData(ValueError):
-    """Statistics of a full pass contradict the pilot: the data changed under the fit."""
+    """Statistics of all rows contradict the pilot: the data changed under the fit."""
 
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """What every full pass must find again (promise P10): total weight, mean (d,) and covariance (d, d) of the data."""
+    """What every lap must find again (promise P10): total weight, mean (d,) and covariance (d, d) of the data."""
 
     weight: float
     mean: Array
@@ -43,3 +43,27 @@ def check(stats: Stats, frame: Frame, expected: Expected, name: str) -> None:
             f"against {expected.weight:g}, moments off by {np.max(np.abs(found - wanted)):.2g} per row): the data "
             "changed under the fit. Fit a copy or a snapshot that nobody writes to."
         )
+
+
+class Tally:
+    """What a run has read since its last lap ended: seconds, rows, and what their statistics add up to.
+
+    Parameters
+    ----------
+    whole : whether it will have seen the lap from its beginning on: a run may be resumed in the middle of one.
+    """
+
+    def __init__(self, whole: bool) -> None:
+        self.whole, self.seconds, self.rows = whole, 0.0, 0
+        self.total: Stats | None = None
+
+    def add(self, seconds: float, stats: Stats | None) -> None:
+        self.seconds += seconds
+        if stats is not None:
+            self.rows += int(stats.weight)
+            stats = stats.about(np.zeros_like(stats.origin))
+            self.total = stats if self.total is None else self.total + stats
+
+    def check(self, frame: Frame, expected: Expected, name: str) -> None:
+        if self.whole and self.total is not None:
+            check(self.total, frame, expected, name)

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gmmdask.covariance import Family
+from gmmdask.covariance import FAMILIES, Family
 from gmmdask.covariance._base import Array
 
 
@@ -13,10 +13,14 @@ from gmmdask.covariance._base import Array
 class Layout:
     """What a statistics vector holds: W, mass (K,), first (K, d), second (R, p), outside, log likelihood, entropy."""
 
-    family: Family
+    covariance_type: str
     n_components: int
     d: int
     frame: str
+
+    @cached_property
+    def family(self) -> Family:
+        return FAMILIES[self.covariance_type]
 
     @cached_property
     def second_shape(self) -> tuple[int, int]:
@@ -70,6 +74,11 @@ class Stats:
         return self._view(4, (self.layout.n_components,))
 
     @property
+    def empty(self) -> tuple[int, ...]:
+        """Components of less than one row."""
+        return tuple(int(k) for k in np.flatnonzero(self.mass < 1))
+
+    @property
     def first(self) -> Array:
         k, d = self.layout.n_components, self.layout.d
         return self._view(4 + k, (k, d))
@@ -93,8 +102,18 @@ class Stats:
             raise ValueError("statistics about different origins do not add: call `about` with a common origin first")
         return Stats(self.layout, self.origin, self.vector + other.vector)
 
+    def __sub__(self, other: "Stats") -> "Stats":
+        """Statistics without the rows of the other; the same errors as of a sum."""
+        return self + other.scaled(-1.0)
+
+    def scaled(self, factor: float) -> "Stats":
+        """As if every row had `factor` times its weight."""
+        return Stats(self.layout, self.origin, self.vector * factor)
+
     def about(self, origin: Array) -> "Stats":
         """The same statistics with moments about another origin (K, d)."""
+        if np.array_equal(origin, self.origin):
+            return self
         family, shift = self.layout.family, origin - self.origin
         moved = Stats(self.layout, origin, self.vector.copy())
         shifted_mass = self.mass[:, None] * shift

@@ -118,7 +118,7 @@ def test_an_unknown_stopping_rule() -> None:
 def tell_bounds(algorithm: Batch, bounds: list[float]) -> BatchState:
     """The state after passes with these lower bounds, or after the one that ended the run."""
     mixture = Mixture("spherical", np.ones(1), np.zeros((1, 1)), np.ones(1))
-    stats = Stats.zero(Layout(FAMILIES["spherical"], 1, 1, "frame"))
+    stats = Stats.zero(Layout("spherical", 1, 1, "frame"))
     stats.mass[:], stats.second[:] = 2.0, 2.0
     state = algorithm.start(mixture)
     for bound in bounds:

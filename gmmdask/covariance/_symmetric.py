@@ -42,6 +42,30 @@ def inverse_cholesky(matrix: Array, component: int | None) -> Array:
     return inverse
 
 
+def log_cholesky(matrices: Array) -> Array:
+    """(R, d, d) -> (R, p): Cholesky factors, row by row, with the logarithm of their diagonals."""
+    factors = np.empty_like(matrices)
+    for k, matrix in enumerate(matrices):
+        try:
+            factors[k] = cholesky(matrix, lower=True, check_finite=False)
+        except LinAlgError:
+            raise IllDefinedCovariance(k) from None
+    diagonal = np.arange(matrices.shape[-1])
+    factors[:, diagonal, diagonal] = np.log(factors[:, diagonal, diagonal])
+    rows, columns = np.tril_indices(matrices.shape[-1])
+    return np.ascontiguousarray(factors[:, rows, columns])
+
+
+def from_log_cholesky(packed: Array, d: int) -> Array:
+    """(R, p) -> (R, d, d)."""
+    factors = np.zeros((len(packed), d, d))
+    rows, columns = np.tril_indices(d)
+    factors[:, rows, columns] = packed
+    diagonal = np.arange(d)
+    factors[:, diagonal, diagonal] = np.exp(factors[:, diagonal, diagonal])
+    return np.matmul(factors, factors.transpose(0, 2, 1))
+
+
 def quadratic_coefficients(precision: Array) -> Array:
     """-½ P as coefficients (p,) of the products x_i x_j, i <= j: off-diagonal entries count twice."""
     return pack(-precision + np.diag(0.5 * np.diag(precision)))

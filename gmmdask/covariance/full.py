@@ -77,5 +77,11 @@ class Full(Family):
         mapped = a @ covariances @ a.T
         return 0.5 * (mapped + mapped.transpose(0, 2, 1))
 
+    def coordinates(self, covariances: Array) -> Array:
+        return symmetric.log_cholesky(covariances)
+
+    def from_coordinates(self, coordinates: Array, d: int) -> Array:
+        return symmetric.from_log_cholesky(coordinates, d)
+
     def n_parameters(self, n_components: int, d: int) -> int:
         return n_components * d * (d + 1) // 2

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gmmdask.algorithms import Algorithm
+from gmmdask.algorithms import Algorithm, Beginning
 from gmmdask.covariance import Family
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep, ESteps
@@ -70,10 +70,17 @@ def frame_of_rows(mixture: Mixture, rows: Array) -> Frame:
     return Frame.of(mixture.family, mean, (rows - mean).T @ (rows - mean) / len(rows))
 
 
-def run_of(name: str, algorithm: Algorithm, start: Mixture, frame: Frame, reg_covar: float = 0.0) -> Run:
+def run_of(
+    name: str,
+    algorithm: Algorithm,
+    start: Mixture,
+    frame: Frame,
+    reg_covar: float = 0.0,
+    beginning: Beginning | None = None,
+) -> Run:
     """A run from a mixture in data units."""
     prior = Prior.of(start.covariance_type, start.n_components, frame, reg_covar)
-    return Run(name, algorithm, algorithm.start(frame.mixture_in(start)), frame, prior)
+    return Run(name, algorithm, algorithm.start(frame.mixture_in(start), beginning or Beginning()), frame, prior)
 
 
 def data_of(source: Source | Array, executor: Executor | None = None, block_rows: int = 64) -> Data:
