@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,6 +35,10 @@ class Source(ABC):
         Row numbers at which storage chunks begin, and n.
     in_memory : bool
         Whether the rows live in this process and must travel to a worker.
+    paths : sequence of str
+        The files that hold the rows, where the address names several.
+    divisible : bool
+        Whether `read` takes any rows, not only whole chunks.
     """
 
     name: str
@@ -43,6 +47,8 @@ class Source(ABC):
     dtype: np.dtype[Any]
     edges: Edges
     in_memory: bool = False
+    paths: Sequence[str] = ()
+    divisible: bool = False
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
