@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from click.testing import CliRunner
 
 from gmmdask import GaussianMixture
+from gmmdask.cli import main
 from gmmdask.execution import Threads
 from gmmdask.predict import predict, write_predictions
 from gmmdask.sources import DataError, StorageError, addresses, open_source
@@ -299,3 +301,37 @@ def test_predictions_of_uneven_row_groups_go_to_chunks_of_a_decent_size(tmp_path
     assert written.chunks == (100,)
     np.testing.assert_allclose(written[:], predict(mixture, open_source(rows), "score"), rtol=1e-12)
     np.testing.assert_allclose(predict(mixture, source, "score").compute(), written[:], rtol=1e-12)
+
+
+# --- the command line ------------------------------------------------------------------------------------------
+
+
+def run(code: int, *arguments: object) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.stderr
+
+
+def test_commands_read_the_columns_that_are_named(tmp_path: Path) -> None:
+    rows = random_mixture(2, 2, "full", seed=2, separation=9).sample(2000, np.random.default_rng(2))[0]
+    path, model, out = tmp_path / "rows.parquet", tmp_path / "m.gmm", tmp_path / "out"
+    write(path, rows, 300, name=["name"] * 2000)
+    assert "'name' of type string" in run(3, "fit", path, "-k", 2, "-o", model)
+    run(0, "fit", f"{tmp_path}/*.parquet", "-k", 2, "--seed", 0, "-o", model, "--columns", "x1,x0", "--accept-missing")
+    fitted = GaussianMixture.load(model)
+    ours = GaussianMixture(2, random_state=0, stop="predicted").fit(rows[:, ::-1])
+    order = np.argsort(-ours.weights_)
+    np.testing.assert_allclose(fitted.means_, ours.means_[order], rtol=1e-9)
+    assert fitted.provenance_["data"]["columns"] == ["x1", "x0"]
+    run(0, "predict", path, "-m", model, "-o", out, "--columns", "x1,x0")
+    np.testing.assert_array_equal(zarr.open_array(out / "labels", mode="r")[:], fitted.predict(rows[:, ::-1]))
+    run(0, "score", path, "-m", model, "--columns", "x1,x0")
+    assert "this is where the input is read from" in run(
+        3, "fit", f"{tmp_path}/*.parquet", "-k", 2, "-o", path, "--columns", "x0", "--overwrite"
+    )
+
+
+def test_columns_of_rows_that_have_no_names_are_an_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", ROWS)
+    said = run(2, "fit", tmp_path / "rows.npy", "-k", 2, "-o", tmp_path / "m", "--columns", "x0")
+    assert "no named columns" in said
