@@ -19,7 +19,7 @@ from gmmdask.kernels import KERNELS, Features, block_rows, kernel_for, soft_assi
 from gmmdask.mixture import Mixture
 from gmmdask.outputs import MARK, check_outputs, replacing
 from gmmdask.plan import make_plan
-from gmmdask.sources import ArraySource, DataError, Source, addresses
+from gmmdask.sources import ArraySource, DataError, Source, addresses, regular_edges
 from gmmdask.sources.dask import DaskSource
 from gmmdask.task import Block, Data, cut_blocks
 
@@ -208,8 +208,10 @@ def predict(mixture: Mixture, source: Source, what: str) -> Any:
     return _lazy(prediction, source)
 
 
-def _pass(source: Source, work: Write, prediction: Prediction, executor: Executor) -> int:
-    plan = make_plan(source.edges, source.d, prediction.block_rows)
+def _pass(
+    source: Source, work: Write, prediction: Prediction, executor: Executor, edges: np.ndarray | None = None
+) -> int:
+    plan = make_plan(source.edges if edges is None else edges, source.d, prediction.block_rows)
     with one_thread():
         count: int = Data(source, plan, executor).sums(work)
     return count
@@ -242,6 +244,8 @@ def write_predictions(
 ) -> None:
     """Writes a Zarr group with one array for each of `whats`, chunk by chunk, aligned with the source's chunks.
 
+    Where reads may begin at any row, chunks of unequal size (Parquet's row groups) become equal ones.
+
     Raises
     ------
     OutputError
@@ -249,22 +253,23 @@ def write_predictions(
     """
     check_features(mixture, source)
     check_outputs([path], overwrite, inputs=addresses(source), folders=True)
+    edges = regular_edges(source.n, source.chunk_rows) if source.divisible else source.edges
     with replacing([path]) as (place,):
         zarr.open_group(str(place), mode="w", attributes={MARK: {"what": list(whats)}})
         predictions = [Prediction(mixture, what) for what in whats]
         for prediction in predictions:
-            _create(str(place / prediction.what), source, prediction)
+            _create(str(place / prediction.what), edges, prediction)
         outputs = tuple((prediction, ZarrTarget(str(place / prediction.what))) for prediction in predictions)
-        _pass(source, Write(outputs, source.name), predictions[0], executor)
+        _pass(source, Write(outputs, source.name), predictions[0], executor, edges)
 
 
-def _create(path: str, source: Source, prediction: Prediction) -> None:
+def _create(path: str, edges: np.ndarray, prediction: Prediction) -> None:
     k = prediction.mixture.n_components
     dtype: Any = np.min_scalar_type(k - 1) if prediction.what == "labels" else np.float64
     zarr.create_array(
         path,
-        shape=(source.n, *prediction.columns),
-        chunks=(int(np.gcd.reduce(source.edges[1:-1])) or source.n, *prediction.columns),
+        shape=(int(edges[-1]), *prediction.columns),
+        chunks=(int(np.gcd.reduce(edges[1:-1])) or int(edges[-1]), *prediction.columns),
         dtype=dtype,
         config={"write_empty_chunks": True},
     )
