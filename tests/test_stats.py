@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmmdask.covariance import FAMILIES
 from gmmdask.kernels import KERNELS
 from gmmdask.stats import Layout, Stats
 from gmmdask.testing import reference

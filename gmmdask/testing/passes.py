@@ -90,10 +90,13 @@ def data_of(source: Source | Array, executor: Executor | None = None, block_rows
     return Data(source, make_plan(source.edges, source.d, block_rows), executor or Threads(1))
 
 
-def fit_data(data: Data, *runs: Run, emit: Callback = lambda event: None) -> tuple[Run, ...]:
+def fit_data(
+    data: Data, *runs: Run, emit: Callback = lambda event: None, held_out: Array | None = None
+) -> tuple[Run, ...]:
     """Runs brought to their ends."""
+    beside = None if held_out is None else data_of(held_out)
     with one_thread(), data.executor:
-        return advance(runs, data, emit)
+        return advance(runs, data, emit, held_out=beside)
 
 
 def mixture_of(run: Run) -> Mixture:
