@@ -15,19 +15,20 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from gmmdask.algorithms import ALGORITHMS, Algorithm, Batch, Squarem
+from gmmdask.algorithms import ALGORITHMS, Algorithm, Batch, Squarem, Stochastic
 from gmmdask.algorithms._stopping import STOPS
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
 from gmmdask.execution import open_executor
 from gmmdask.initialise import Start
-from gmmdask.job import Fitted, Job, is_of
+from gmmdask.job import Fitted, Job, is_of, stored_classes
 from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model, load_model, save_model
 from gmmdask.outcome import Callback, Event, Outcome, Reason
 from gmmdask.planning import Settings, sample_sizes
 from gmmdask.predict import predict, total_score
-from gmmdask.sources import Source, open_source
+from gmmdask.sources import DataError, Source, open_source
+from gmmdask.stream import Stream
 
 METHODS = ("kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened")
 
@@ -67,6 +68,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     weights_ (K,), means_ (K, d), covariances_, precisions_, precisions_cholesky_ (in the covariance type's shape),
     converged_, n_iter_ (passes), lower_bound_ and lower_bounds_ (nats per row), n_features_in_,
+    stream_ (what `partial_fit` has learned so far, see `gmmdask.stream.Stream`; else None),
     history_ (one dict per pass: lower bound, gain, seconds, rows, bytes), outcome_ (why it ended, in words).
     """
 
@@ -168,6 +170,43 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             fitted = job.run()
         return self._accept(fitted)
 
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learns more rows of a stream, in flat memory: buffers until it can start, then takes a step for every few.
+
+        How the stream is cut into calls does not matter: rows wait until a step is full. The steps are those of
+        `algorithm="stochastic"` with its rate "power", or as a value of `gmmdask.algorithms.Stochastic` has it.
+
+        Parameters
+        ----------
+        X : (m, d) array.
+        sample_weight : (m,), or None for ones.
+
+        Raises
+        ------
+        gmmdask.sources.DataError
+            For rows that cannot be learned; none of the call's rows are then, and what was learned before stays.
+        """
+        self._validate_params()
+        if X is None or np.ndim(X) != 2:
+            raise DataError(f"partial_fit: expected a 2-d array of rows and features, found shape {np.shape(X)}.")
+        stream = getattr(self, "stream_", None) or self._new_stream(np.shape(X)[1])
+        self.stream_ = stream.taking(np.asarray(X), sample_weight, self._emit)
+        mixture = self.stream_.mixture
+        if mixture is not None:
+            self._set_mixture(mixture)
+            self._set_history(self.stream_.describe())
+            self.lower_bound_ = self.stream_.score
+        return self
+
+    def _new_stream(self, d: int) -> Stream:
+        algorithm = self.algorithm if isinstance(self.algorithm, Stochastic) else Stochastic()
+        if not isinstance(self.algorithm, Stochastic) and self.algorithm not in ("em", "stochastic"):
+            raise ValueError(f"partial_fit learns by algorithm='stochastic', not by {self.algorithm!r}.")
+        state = self.random_state
+        seed = int(state) if isinstance(state, Integral) else int(check_random_state(state).randint(2**31))
+        start = self._start(d, self.warm_start and hasattr(self, "means_"))
+        return Stream(start, algorithm, float(self.reg_covar), int(self.n_init), seed, self.sample_rows)
+
     def fit_predict(self, X: Any, y: Any = None, **options: Any) -> Any:
         """Fits, then labels the rows: the component of highest posterior probability each."""
         return self.fit(X, **options).predict(X)
@@ -217,6 +256,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return Start.checked(self.covariance_type, k, d, self.init_params, *given)
 
     def _accept(self, fitted: Fitted) -> Self:
+        self.stream_ = None
         self._set_mixture(fitted.mixture)
         self._set_history(fitted.provenance)
         if fitted.without_spread:
@@ -240,7 +280,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         outcome = provenance.get("outcome", {})
         if "reason" in outcome:
             self.outcome_ = Outcome(Reason(outcome["reason"]), outcome["sentence"], outcome["predicted_gain"])
-            self.converged_, self.n_iter_ = self.outcome_.converged, len(self.history_)
+            self.converged_, self.n_iter_ = self.outcome_.converged, provenance.get("steps", len(self.history_))
         self.lower_bounds_ = [row["lower_bound"] for row in self.history_]
         self.lower_bound_ = self.lower_bounds_[-1] if self.lower_bounds_ else -np.inf
 
@@ -298,9 +338,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     # --- files -------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Writes the model to one file, atomically, without pickle."""
+        """Writes the model to one file, atomically, without pickle; with the stream that it learns, if it does."""
         check_is_fitted(self)
-        save_model(path, Model(self.mixture_, self.provenance_))
+        save_model(path, Model(self.mixture_, self.provenance_, getattr(self, "stream_", None)))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -311,10 +351,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         gmmdask.container.FileError
             If it is not a readable model.
         """
-        model = load_model(path)
+        model = load_model(path, {**stored_classes(), "Stream": Stream, "Start": Start})
         told = model.provenance.get("settings", {})
         kept = {name: told[name] for name in ("init_params", "reg_covar", "n_init", "sample_rows") if name in told}
         estimator = cls(model.mixture.n_components, covariance_type=model.mixture.covariance_type, **kept)
         estimator._set_mixture(model.mixture)
         estimator._set_history(model.provenance)
+        estimator.stream_ = model.state
         return estimator

@@ -1,5 +1,6 @@
 """A fitted mixture <-> one file, without pickle."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,22 +17,26 @@ class Model:
     """A mixture in data units, and where it came from.
 
     `provenance` is a JSON value: data fingerprint, settings, versions, kernel, outcome, history. Never a secret.
+    `state` is what a fit that goes on needs beyond, a frozen dataclass, or None.
     """
 
     mixture: Mixture
     provenance: dict[str, Any]
+    state: Any = None
 
 
 def save_model(path: str | Path, model: Model) -> None:
     """Writes the model atomically; an existing file is replaced."""
     mixture = model.mixture
-    content = {"covariance_type": mixture.covariance_type, "provenance": model.provenance}
     arrays = {"weights": mixture.weights, "means": mixture.means, "covariances": mixture.covariances}
+    content: dict[str, Any] = {"covariance_type": mixture.covariance_type, "provenance": model.provenance}
+    if model.state is not None:
+        content["state"] = container.pack(model.state, arrays)
     container.write(path, "model", content, arrays)
 
 
-def load_model(path: str | Path) -> Model:
-    """Reads a model.
+def load_model(path: str | Path, classes: Mapping[str, type] | None = None) -> Model:
+    """Reads a model; its state only where the `classes` that may be in it are given.
 
     Raises
     ------
@@ -53,4 +58,7 @@ def load_model(path: str | Path) -> Model:
             f"{path}: arrays do not fit together: weights {weights.shape}, means {means.shape}, covariances "
             f"{covariances.shape}, expected ({n_components},) and {wanted}."
         )
-    return Model(Mixture(content["covariance_type"], weights, means, covariances), provenance)
+    state = None
+    if classes is not None and "state" in content:
+        state = container.unpack(content["state"], arrays, classes)
+    return Model(Mixture(content["covariance_type"], weights, means, covariances), provenance, state)

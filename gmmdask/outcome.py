@@ -10,6 +10,7 @@ class Reason(Enum):
 
     CONVERGED = "converged"
     MAX_ITER = "max_iter"
+    STREAM = "stream"  # it has not ended: more rows may come
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a fit will do and take, from data and settings alone, before anything is read."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gmmdask.algorithms import Algorithm, enough_rows
@@ -53,7 +53,6 @@ class Settings:
 
     def describe(self) -> dict[str, Any]:
         """What decides the model, as JSON values: but for `max_iter` and `tol`, a resumed fit must have the same."""
-        algorithm = {"name": type(self.algorithm).__name__, **asdict(self.algorithm)}  # type: ignore[call-overload]
         seed = self.random_state if isinstance(self.random_state, int | None) else "RandomState"
         given = {
             name: part.tolist()
@@ -64,7 +63,7 @@ class Settings:
             "n_components": self.start.n_components,
             "covariance_type": self.start.covariance_type,
             "init_params": self.start.method,
-            "algorithm": algorithm,
+            "algorithm": self.algorithm.describe(),
             "reg_covar": self.reg_covar,
             "n_init": self.n_init,
             "random_state": seed,

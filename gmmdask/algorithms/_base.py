@@ -1,7 +1,7 @@
 """What a fitting algorithm is: a frozen value that asks for statistics and turns them into its next state."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 from gmmdask.covariance._base import Array
@@ -96,6 +96,10 @@ class Algorithm(ABC):
         """One with those of an estimator's settings that it has fields for."""
         known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
         return cls(**{name: value for name, value in settings.items() if name in known})
+
+    def describe(self) -> dict[str, Any]:
+        """Its name and settings, as JSON values."""
+        return {"name": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
 
     @abstractmethod
     def start(self, mixture: Mixture, beginning: Beginning) -> State:

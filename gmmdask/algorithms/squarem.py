@@ -1,6 +1,7 @@
 """SQUAREM (Varadhan and Roland 2008) around batch EM: fewer passes where EM is slow, and never worse than EM."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +64,9 @@ class Squarem(Algorithm):
     @property
     def tol(self) -> float:
         return self.em.tol
+
+    def describe(self) -> dict[str, Any]:
+        return {**self.em.describe(), "name": "Squarem"}
 
     def start(self, mixture: Mixture, beginning: Beginning) -> SquaremState:
         return self.resume(SquaremState(mixture))

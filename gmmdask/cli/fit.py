@@ -15,8 +15,15 @@ from gmmdask.cli._options import ALGORITHM, COVARIANCE, how_to_read, log_format,
 @click.option(
     "--tol", default=1e-3, show_default=True, type=click.FloatRange(0), help="Nats per row; 0 runs --max-iter."
 )
+@click.option(
+    "--accelerate",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "squarem", "none"]),
+    help="Extrapolate the steps of em: fewer passes; auto does where the data is larger than the sample.",
+)
 @click.option("--stop", default="predicted", show_default=True, type=click.Choice(["gain", "predicted"]))
-@click.option("--max-iter", default=100, show_default=True, type=click.IntRange(0), help="Passes over all rows.")
+@click.option("--max-iter", default=100, show_default=True, type=click.IntRange(0), help="Laps over all rows.")
 @click.option("--n-init", default=1, show_default=True, type=click.IntRange(1), help="Starts; the best is kept.")
 @click.option(
     "--init",
@@ -88,6 +95,7 @@ def estimator(options: dict[str, Any], reporter: Any) -> Any:
         init_params=options["init"],
         random_state=options["seed"],
         algorithm=options["algorithm"],
+        accelerate=None if options["accelerate"] == "none" else options["accelerate"],
         stop=options["stop"],
         checkpoint=options["checkpoint"],
         callbacks=(reporter,),
