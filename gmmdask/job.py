@@ -208,7 +208,8 @@ class Job:
     def _start(self, frame: Frame, look: FirstLook, plan: Plan) -> None:
         settings, start, seed = self.settings, self.settings.start, self.progress.seed
         prior = Prior.of(start.covariance_type, start.n_components, frame, settings.reg_covar)
-        beginning = Beginning(seed, plan.steps, None, held_out=len(look.held_out) > 0)
+        mixed = not look.is_sorted or plan.window == len(plan.parts)
+        beginning = Beginning(seed, plan.steps, None, held_out=len(look.held_out) > 0, mixed=mixed)
         if look.whole:
             given = settings.random_state
             random = given if isinstance(given, np.random.RandomState) else np.random.RandomState(seed % 2**32)

@@ -106,7 +106,7 @@ class Products:
         family, d = mixture.family, frame.d
         self.p, self.shared = family.packed_size(d), family.shared
         self.stats = Stats.zero(Layout(family.name, mixture.n_components, d, frame.digest))
-        self.quadratic, linear, constant = family.coefficients(mixture.root, mixture.means)
+        self.quadratic, linear, constant = mixture.coefficients
         affine = np.column_stack([linear, constant + mixture.log_scale])
         self.all = np.ascontiguousarray(affine if self.shared else np.hstack([self.quadratic, affine]))
         self.joint = Scratch(mixture.n_components, rows)

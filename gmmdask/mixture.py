@@ -58,6 +58,11 @@ class Mixture:
         return log_weights - 0.5 * self.d * np.log(2 * np.pi) + self.family.half_log_det_precision(self.root, self.d)
 
     @cached_property
+    def coefficients(self) -> tuple[Array, Array, Array]:
+        """Quadratic (R, p), linear (K, d) and constant (K,) coefficients of -½|U(x-μ)|² on the features of a row."""
+        return self.family.coefficients(self.root, self.means)
+
+    @cached_property
     def cancellation(self) -> float:
         """Relative error, in rounding units, of covariances taken from moments about the origin."""
         return float(np.max(self.family.cancellation(self.root, self.covariances, self.means)))
@@ -103,9 +108,8 @@ class Mixture:
     def expected_log_joint(self, stats: Stats) -> float:
         """Σ w r log π_k N(x|k) in nats, of rows with these statistics, of whichever mixture these are."""
         about = stats.about(self.means)
-        quadratic, _, _ = self.family.coefficients(self.root, np.zeros_like(self.means))
         used = about.mass > 0  # a component of weight zero has log weight -inf and no rows
-        return float(self.log_scale[used] @ about.mass[used] + np.vdot(quadratic, about.second))
+        return float(self.log_scale[used] @ about.mass[used] + np.vdot(self.coefficients[0], about.second))
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[Array, np.ndarray]:
         """n independent rows (n, d) and the components (n,) that they came from."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isqrt
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Slice:
-    """Every `of`-th block of a part, from the k-th: a mini-batch that needs no shuffle."""
+    """Every `of`-th row of a part, from the k-th: a mini-batch that needs no shuffle."""
 
     part: Part
     k: int = 0
@@ -104,5 +105,12 @@ def interleaved(edges: np.ndarray, d: int, block_rows: int, step_rows: int, wind
     plan = make_plan(edges, d, block_rows, part_bytes=window_bytes // WINDOW)
     largest = max(part.stop - part.start for part in plan.parts)
     window = int(np.clip(window_bytes // (largest * d * 8), 1, min(WINDOW, len(plan.parts))))
-    slices = max(1, -(-window * largest // step_rows))
+    slices = next_prime(-(-window * largest // step_rows))  # a prime is no multiple of a period that the rows may have
     return Plan(plan.parts, min(block_rows, -(-largest // slices)), window, slices)
+
+
+def next_prime(n: int) -> int:
+    """The smallest prime that is at least n; 1 for 1."""
+    while any(n % factor == 0 for factor in range(2, isqrt(n) + 1)):
+        n += 1
+    return max(n, 1)

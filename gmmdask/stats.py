@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Stats:
         return cls(layout, origin, np.zeros(layout.size))
 
     def _view(self, start: int, shape: tuple[int, ...]) -> Array:
-        return self.vector[start : start + int(np.prod(shape))].reshape(shape)
+        return self.vector[start : start + prod(shape)].reshape(shape)
 
     @property
     def weight(self) -> float:

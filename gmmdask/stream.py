@@ -168,8 +168,7 @@ class Stream:
             data = in_memory(drawn, start.covariance_type, start.n_components, executor)
             mixture = best_start(start, self.n_init, self.seed, Ground(drawn, data, data, frame, prior), emit)
         sample = statistics(rows, weights, mixture, frame)
-        rate = "power" if self.algorithm.rate == "auto" else self.algorithm.rate
-        online = replace(self.algorithm, rate=rate).begin(mixture, Beginning(sample=sample))
+        online = self.algorithm.begin(mixture, Beginning(sample=sample))
         started = replace(self, frame=frame, prior=prior, online=online)
         return replace(started, rows=self.rows[m:], weights=self.weights[m:])
 

@@ -16,7 +16,10 @@ from gmmdask.sources import DataError, Source
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """The rows (b, d) of one kernel call, their weights (b,) or None, and the number of the first."""
+    """The rows (b, d) of one kernel call, their weights (b,) or None, and the number of the first.
+
+    Rows follow one another in the data, but for those of a slice: then the number counts rows of the slice.
+    """
 
     rows: np.ndarray
     weights: np.ndarray | None
@@ -65,11 +68,18 @@ def pieces_of(argument: Argument, part: Part) -> Iterable[np.ndarray]:
 def run_task(argument: Argument | np.ndarray, piece: Slice, block_rows: int, work: Work) -> Any:
     """One task: reads a slice of a part and returns what `work` makes of it. Pure: it can be run again elsewhere."""
     first = piece.part.start
-    if isinstance(argument, np.ndarray):  # rows that were read already: other slices are not even looked at
-        starts = range(piece.k * block_rows, len(argument), piece.of * block_rows)
-        return work(Block(argument[at : at + block_rows], None, first + at) for at in starts)
-    blocks = cut_blocks(pieces_of(argument, piece.part), first, block_rows)
-    return work(block for i, block in enumerate(blocks) if i % piece.of == piece.k)
+    pieces = [argument] if isinstance(argument, np.ndarray) else pieces_of(argument, piece.part)
+    if piece.of > 1:
+        pieces = every_row(pieces, piece.k, piece.of)
+    return work(cut_blocks(pieces, first, block_rows))
+
+
+def every_row(pieces: Iterable[np.ndarray], k: int, of: int) -> Iterator[np.ndarray]:
+    """Every `of`-th row, from the k-th, of a stream of arrays."""
+    for piece in pieces:
+        if k < len(piece):
+            yield piece[k::of]
+        k = (k - len(piece)) % of
 
 
 def read_part(argument: Argument, part: Part) -> np.ndarray:

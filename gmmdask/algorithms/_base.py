@@ -71,12 +71,14 @@ class Beginning:
     steps : mini-batches of a lap, as the plan has them.
     sample : statistics of the pilot's sample under the mixture, which was fitted to it; None without such a sample.
     held_out : whether there are held-out rows to ask for.
+    mixed : whether every mini-batch is like all rows: not where they are sorted and too many to be in flight at once.
     """
 
     seed: int = 0
     steps: int = 1
     sample: Stats | None = None
     held_out: bool = False
+    mixed: bool = True
 
     @property
     def fitted(self) -> bool:

@@ -47,10 +47,10 @@ class Stochastic(Algorithm):
     max_iter : int
         Laps over the data.
     rate : {"auto", "equal", "power"} or float
-        γ: "equal" weighs all rows alike, the sample's among them: for a converged start and a finite set of rows.
-        "power" is (t + 2)^-power at step t, with averages over the last half of the steps: for a rough start, or a
-        stream without end. A number in (0, 1) is γ itself and forgets at a constant rate: for a stream that drifts.
-        "auto" is "equal" after a fit to the sample, else "power".
+        γ: "power" is (t + 2)^-power at step t, with averages over the last half of the steps: measured to learn most in
+        a lap, if mini-batches are alike. "equal" weighs all rows alike, the sample's among them: after a fit to a
+        sample it bears mini-batches that differ. A number in (0, 1) is γ itself and forgets at a constant rate: for a
+        stream that drifts. "auto" is "power", but "equal" for sorted rows of which many are not in flight at once.
     power : float in (0.5, 1]
     mini_batches : int
         Steps of a lap, at least, where the rows allow.
@@ -77,7 +77,8 @@ class Stochastic(Algorithm):
     def begin(self, mixture: Mixture, beginning: Beginning) -> Online:
         """Online EM before the first mini-batch."""
         sample = beginning.sample
-        rate = ("power" if sample is None else "equal") if self.rate == "auto" else self.rate
+        usual = "power" if sample is None or beginning.mixed else "equal"
+        rate = usual if self.rate == "auto" else self.rate
         rows, steps = (0.0, 0) if sample is None else (sample.weight, 1)
         return Online(mixture, rate, self.power, sample, rows, steps)
 

@@ -41,8 +41,7 @@ class Full(Family):
     def coefficients(self, root: Array, means: Array) -> tuple[Array, Array, Array]:
         precisions = self.precisions(root)
         linear = np.einsum("kij,kj->ki", precisions, means)
-        quadratic = np.stack([symmetric.quadratic_coefficients(p) for p in precisions])
-        return quadratic, linear, -0.5 * np.einsum("ki,ki->k", linear, means)
+        return symmetric.quadratic_coefficients(precisions), linear, -0.5 * np.einsum("ki,ki->k", linear, means)
 
     def whiten(self, root: Array, k: int, z: Array) -> Array:
         return np.dot(root[k], z)
