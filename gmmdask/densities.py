@@ -1,11 +1,16 @@
-"""Log joint densities of blocks under a mixture; rows that have none are refused by name."""
+"""Log joint densities of blocks under a mixture and what they add up to; rows that have none are refused by name."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
+from gmmdask.estep import accumulate
 from gmmdask.frame import Frame
 from gmmdask.kernels import KERNELS, Features, kernel_for
 from gmmdask.mixture import Mixture
 from gmmdask.sources import DataError, Source
+from gmmdask.stats import Stats
 from gmmdask.task import Block
 
 
@@ -55,3 +60,21 @@ def refuse_bad_rows(block: Block, joint: np.ndarray, name: str) -> None:
         f"{name}: row {row} is so far from the mixture that its density is beyond float64. Check its numbers and their "
         "units."
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """The work of the pass: an E-step of a mixture in its frame that refuses rows without a density."""
+
+    frame: Frame
+    inside: Mixture
+    block_rows: int
+    name: str
+
+    def __call__(self, blocks: Iterable[Block]) -> Stats:
+        log_joint = LogJoint(self.frame, self.inside, self.block_rows, self.name)
+        for block in blocks:
+            accumulate(log_joint.kernel, *log_joint(block), block.weights)
+        stats = log_joint.kernel.stats
+        stats.vector[3] = stats.log_likelihood - self.inside.expected_log_joint(stats)
+        return stats
