@@ -1,5 +1,7 @@
 """Statistics to keep: they add and subtract at one mixture, survive a file, and give batch EM's step."""
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -9,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from click.testing import CliRunner, Result
 
 from gmmdask import GaussianMixture, Statistics, container
+from gmmdask.cli import main
 from gmmdask.container import FileError
 from gmmdask.covariance import FAMILIES
 from gmmdask.execution import Threads
@@ -361,3 +365,148 @@ def test_other_rows_are_refused() -> None:
         Statistics.of(mixture, rows_of(mixture)[:, :3])
     with pytest.raises(DataError, match="0 sample"):
         Statistics.of(mixture, np.empty((0, D)))
+
+
+# --- the command -----------------------------------------------------------------------------------------------
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(main, ["update", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def done(*arguments: object) -> Any:
+    result = run(*arguments, "--log-format", "json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def failed(code: int, *arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == code, result.stderr
+    return result.stderr
+
+
+@pytest.fixture(scope="module")
+def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ten days of rows as .npy, the first as Zarr, and a model."""
+    folder, mixture = tmp_path_factory.mktemp("week"), a_mixture("full")
+    for number, day in enumerate(days(rows_of(mixture)), start=1):
+        np.save(folder / f"day{number}.npy", day)
+    zarr.create_array(folder / "day1.zarr", data=np.load(folder / "day1.npy"), chunks=(100, D))
+    save_model(folder / "model", Model(mixture, {"settings": {"reg_covar": 1e-2}}))
+    Statistics.of(mixture, np.load(folder / "day1.npy")).save(folder / "day1")
+    Statistics.of(a_mixture("full", seed=2), np.load(folder / "day1.npy")).save(folder / "elsewhere")
+    return folder
+
+
+def test_update_makes_the_model_of_the_union(week: Path, tmp_path: Path) -> None:
+    model, rows = week / "model", rows_of(a_mixture("full"))
+    parts = [week / "day1.zarr", *(week / f"day{number}.npy" for number in range(2, 10))]
+    told = done(*parts, "-m", model, "-s", tmp_path / "nine", "-o", tmp_path / "m9", "--threads", 2)
+    assert (told["weight"], told["statistics"]) == (EDGES[9], str(tmp_path / "nine"))
+    assert_same_rows(Statistics.load(tmp_path / "nine"), Statistics.of(a_mixture("full"), rows[: EDGES[9]]))
+
+    more = ("--add", tmp_path / "nine", "--minus", week / "day1", "-s", tmp_path / "rest", "-o", tmp_path / "m")
+    told = done(week / "day10.npy", "-m", model, *more)
+    wanted = Statistics.of(a_mixture("full"), rows[EDGES[1] :])
+    assert_same_rows(Statistics.load(tmp_path / "rest"), wanted)
+    assert [told[name] for name in ("weight", "score", "log_likelihood")] == pytest.approx(
+        [wanted.weight, wanted.score, wanted.log_likelihood], rel=1e-10
+    )
+    found = load_model(tmp_path / "m")
+    assert normwise(found.mixture.covariances, wanted.step(1e-2).mixture.covariances) < 1e-10  # the model's reg_covar
+    assert normwise(found.mixture.covariances, wanted.step(1e-6).mixture.covariances) > 1e-4
+    data = found.provenance["data"]
+    assert data["kind"] == "statistics"
+    assert data["model"] == str(model)
+    assert data["added"] == [str(tmp_path / "nine"), str(week / "day10.npy")]
+    assert data["subtracted"] == [str(week / "day1")]
+    assert data["score"] == told["score"]
+    assert found.provenance["settings"]["reg_covar"] == 1e-2
+    shown = CliRunner().invoke(main, ["inspect", str(tmp_path / "m")]).stdout
+    assert "one M-step from statistics of weight 3200" in shown
+
+    done("-m", model, "--add", tmp_path / "rest", "-o", tmp_path / "again", "--reg-covar", 1e-6)
+    again = load_model(tmp_path / "again").mixture
+    assert normwise(again.covariances, wanted.step(1e-6).mixture.covariances) < 1e-10
+    assert "components" in run("-m", model, "--add", tmp_path / "rest", "-o", tmp_path / "plain").stdout
+
+
+def test_statistics_can_take_the_place_of_those_that_are_added(week: Path, tmp_path: Path) -> None:
+    state, words = tmp_path / "s", ("-m", week / "model", "-o", tmp_path / "m", "--overwrite")
+    for number in (1, 2, 3):
+        add = ("--add", state) if number > 1 else ()
+        done(week / f"day{number}.npy", *words, *add, "-s", state)
+    assert_same_rows(Statistics.load(state), Statistics.of(a_mixture("full"), rows_of(a_mixture("full"))[: EDGES[3]]))
+
+
+def test_the_frame_of_saved_statistics_is_taken_over(week: Path, tmp_path: Path) -> None:
+    """So that those of another machine or version go on."""
+    here = Statistics.load(week / "day1")
+    frame = Frame(here.frame.origin * (1 + 1e-15), here.frame.matrix, here.frame.inverse)
+    Statistics.of(here.mixture, np.load(week / "day1.npy"), frame=frame).save(tmp_path / "theirs")
+    done(
+        week / "day2.npy",
+        "-m",
+        week / "model",
+        "--add",
+        tmp_path / "theirs",
+        "-o",
+        tmp_path / "m",
+        "-s",
+        tmp_path / "s",
+    )
+    assert Statistics.load(tmp_path / "s").frame.digest == frame.digest
+
+
+def a_bad(folder: Path, rows: np.ndarray) -> Path:
+    np.save(folder / "bad.npy", rows)
+    return folder / "bad.npy"
+
+
+BAD: dict[str, tuple[int, Callable[[Path, Path], tuple[object, ...]], str]] = {
+    "NaN": (3, lambda w, t: (a_bad(t, np.full((9, D), np.nan)),), r"bad.npy: .*NaN or infinity, first in row 0"),
+    "another d": (3, lambda w, t: (a_bad(t, np.zeros((9, 3))),), "bad.npy: X has 3 features, .*expecting 4"),
+    "no rows": (3, lambda w, t: (a_bad(t, np.zeros((0, D))),), r"bad.npy: Found array with 0 sample\(s\)"),
+    "no such data": (3, lambda w, t: (t / "none.npy",), "none.npy: no such file"),
+    "statistics elsewhere": (
+        3,
+        lambda w, t: (w / "day2.npy", "--add", w / "elsewhere"),
+        "elsewhere: statistics of weight 0 at .*, and statistics of weight 300 at .*, do not go together",
+    ),
+    "expired ones elsewhere": (3, lambda w, t: (w / "day2.npy", "--minus", w / "elsewhere"), "elsewhere: statistics"),
+    "too much expired": (3, lambda w, t: (w / "day5.npy", "--minus", w / "day1"), "day1: .*cannot be subtracted"),
+    "all expired": (3, lambda w, t: (w / "day1.npy", "--minus", w / "day1"), "weight 0 at .*there are no rows"),
+    "a model for statistics": (3, lambda w, t: ("--add", w / "model"), "model: expected a statistics file"),
+    "no such statistics": (3, lambda w, t: ("--add", w / "none"), "none: cannot be read"),
+    "too few rows": (3, lambda w, t: (w / "day5.npy", "--reg-covar", 0), "ill-defined empirical covariance"),
+    "nothing": (2, lambda w, t: (), "Nothing to make a model of"),
+    "only expired ones": (2, lambda w, t: ("--minus", w / "day1"), "Nothing to make a model of"),
+    "a name twice": (2, lambda w, t: (w / "day1.npy", w / "day2.npy", w / "day1.npy"), "a name occurs twice"),
+    "statistics twice": (2, lambda w, t: ("--add", w / "day1", "--add", w / "day1"), "a name occurs twice"),
+    "no such folder": (3, lambda w, t: (w / "day1.npy", "-s", t / "no" / "s"), "the folder .*no does not exist"),
+    "one name for both": (3, lambda w, t: (w / "day1.npy", "-s", t / "m"), "two outputs have this name"),
+    "outputs on data": (3, lambda w, t: (w / "day1.npy", "-s", w / "day1.npy", "--overwrite"), "input is read from"),
+    "an existing output": (3, lambda w, t: (w / "day1.npy", "-s", w / "day1"), "day1: exists already.*--overwrite"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_in_words_and_leaves_all_as_it_was(week: Path, tmp_path: Path, name: str) -> None:
+    code, arguments, words = BAD[name]
+    given = arguments(week, tmp_path)
+    before = {path: path.read_bytes() for path in (*week.iterdir(), *tmp_path.iterdir()) if path.is_file()}
+    said = failed(code, *given, "-m", week / "model", "-o", tmp_path / "m")
+    assert re.search(words, said)
+    assert {path: path.read_bytes() for path in (*week.iterdir(), *tmp_path.iterdir()) if path.is_file()} == before
+
+
+def test_outputs_are_checked_before_rows_are_read(week: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Statistics, "over", lambda *_: pytest.fail("rows were read"))
+    (tmp_path / "m").touch()
+    assert "exists already" in failed(3, week / "day1.npy", "-m", week / "model", "-o", tmp_path / "m")
+    said = failed(3, week / "day1.npy", "-m", week / "model", "-o", tmp_path / "n", "--minus", week / "elsewhere")
+    assert "do not go together" in said
