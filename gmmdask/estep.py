@@ -25,10 +25,9 @@ class Block(Protocol):
     def first_row(self) -> int: ...
 
 
-def accumulate(kernel: Kernel, features: Array, weights: Array | None) -> None:
-    """One block of an E-step: responsibilities live here and nowhere else."""
-    resp = kernel.log_joint(features)
-    log_density = soft_assignment(resp)
+def accumulate(kernel: Kernel, features: Array, joint: Array, weights: Array | None) -> None:
+    """One block of an E-step, from its log joint densities (K, b): responsibilities live here and nowhere else."""
+    resp, log_density = joint, soft_assignment(joint)
     if weights is None:
         weights = features[-1]
     else:
@@ -75,7 +74,7 @@ class ESteps:
                 if any(kernel.needs_quadratic for kernel in members):
                     entered.quadratic(features)
                 for kernel in members:
-                    accumulate(kernel, features, block.weights)
+                    accumulate(kernel, features, kernel.log_joint(features), block.weights)
         found = tuple(kernel.stats for kernel in kernels)
         for (_, step), stats in zip(self.steps, found, strict=True):
             stats.vector[3] = stats.log_likelihood - step.mixture.expected_log_joint(stats)

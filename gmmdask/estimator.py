@@ -28,6 +28,7 @@ from gmmdask.outcome import Callback, Event, Outcome, Reason
 from gmmdask.planning import Settings, sample_sizes
 from gmmdask.predict import predict, total_score
 from gmmdask.sources import DataError, Source, open_source
+from gmmdask.statistics import Statistics
 from gmmdask.stream import Stream
 
 METHODS = ("kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened")
@@ -319,6 +320,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         source = open_source(X)
         return float(-2 * self.score(source) * source.n + 2 * self.mixture_.n_parameters)
 
+    def statistics(self, X: Any, *, scheduler: Any = None) -> Statistics:
+        """Sufficient statistics of the rows at this mixture, by one pass: they add, and are kept instead of rows."""
+        check_is_fitted(self)
+        return Statistics.of(self.mixture_, X, scheduler=scheduler)
+
     def sample(self, n_samples: int = 1) -> tuple[Array, np.ndarray]:
         """Rows (n_samples, d) drawn from the mixture, and their components (n_samples,), in order of component."""
         check_is_fitted(self)
@@ -351,7 +357,21 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         gmmdask.container.FileError
             If it is not a readable model.
         """
-        model = load_model(path, {**stored_classes(), "Stream": Stream, "Start": Start})
+        return cls._of(load_model(path, {**stored_classes(), "Stream": Stream, "Start": Start}))
+
+    @classmethod
+    def from_statistics(cls, statistics: Statistics, *, reg_covar: float = 1e-6) -> Self:
+        """A fitted estimator after one M-step: what a pass of "em" over all the rows of the statistics would give.
+
+        Raises
+        ------
+        ValueError
+            If there are no rows, or they leave a covariance ill-defined.
+        """
+        return cls._of(statistics.step(reg_covar))
+
+    @classmethod
+    def _of(cls, model: Model) -> Self:
         told = model.provenance.get("settings", {})
         kept = {name: told[name] for name in ("init_params", "reg_covar", "n_init", "sample_rows") if name in told}
         estimator = cls(model.mixture.n_components, covariance_type=model.mixture.covariance_type, **kept)

@@ -54,7 +54,7 @@ def advance(
     ChangedData
         If a lap contradicts `expected`.
     """
-    tellers = {run.name: Teller(run, data, emit, Tally(whole=not run.state.step)) for run in runs}
+    tellers = {run.name: Teller(run, data, emit) for run in runs}
     while any(run.going for run in runs):
         following = {run.name: run for run in runs}
         requests = [(run, run.algorithm.ask(run.state, data.plan)) for run in runs if run.going]
@@ -71,7 +71,7 @@ def advance(
                 following[run.name] = replace(run, state=state)
                 lap_done = state.laps > run.state.laps
                 if lap_done and expected is not None and (request.slices is None or run.algorithm.mini_batches):
-                    teller.tally.check(run.frame, expected, data.source.name)
+                    teller.tally.check(run.frame, expected)
                 teller.told(state, note, lap_done)
         runs = tuple(following[run.name] for run in runs)
         save(runs)
@@ -104,8 +104,9 @@ def answers_to(group: list[Asked], data: Data, held_out: Data | None) -> list[An
 class Teller:
     """Turns what happens to one run into events."""
 
-    def __init__(self, run: Run, data: Data, emit: Callback, tally: Tally) -> None:
-        self.run, self.data, self.emit, self.tally = run, data, emit, tally
+    def __init__(self, run: Run, data: Data, emit: Callback) -> None:
+        self.run, self.data, self.emit = run, data, emit
+        self.tally = Tally(data.source.name, whole=not run.state.step)
         self.last_kernel, self.empty = "products", tuple[int, ...]()
 
     def kernel(self, step: EStep) -> None:
@@ -120,7 +121,7 @@ class Teller:
         if lap_done:
             size = self.data.source.d * self.data.source.dtype.itemsize
             self.emit(PassDone(name, state.laps, bound, note.gain, tally.seconds, tally.rows, tally.rows * size))
-            self.tally = Tally(whole=True)
+            self.tally = Tally(self.data.source.name)
         else:
             self.emit(StepDone(name, state.laps + 1, state.step, self.data.plan.steps, bound))
         if note.empty != self.empty:

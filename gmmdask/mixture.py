@@ -1,5 +1,6 @@
 """A Gaussian mixture as a frozen value."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -36,6 +37,15 @@ class Mixture:
     @cached_property
     def family(self) -> Family:
         return FAMILIES[self.covariance_type]
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the mixture: statistics at different mixtures must not add."""
+        arrays = b"".join(array.tobytes() for array in (self.weights, self.means, self.covariances))
+        return hashlib.sha256(f"{self.covariance_type} {self.means.shape}".encode() + arrays).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        return f"{self.covariance_type} mixture {self.digest} (K={self.n_components}, d={self.d})"
 
     @property
     def n_components(self) -> int:

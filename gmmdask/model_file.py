@@ -1,4 +1,4 @@
-"""A fitted mixture <-> one file, without pickle."""
+"""A fitted mixture, or statistics at one <-> one file, without pickle."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,11 @@ import numpy as np
 
 from gmmdask import container
 from gmmdask.covariance import FAMILIES
+from gmmdask.frame import Frame
 from gmmdask.mixture import Mixture
+from gmmdask.stats import Layout, Stats
+
+PARTS = ("frame_origin", "frame_matrix", "frame_inverse", "origin", "vector")  # of statistics, beside the mixture
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +31,8 @@ class Model:
 
 def save_model(path: str | Path, model: Model) -> None:
     """Writes the model atomically; an existing file is replaced."""
-    mixture = model.mixture
-    arrays = {"weights": mixture.weights, "means": mixture.means, "covariances": mixture.covariances}
-    content: dict[str, Any] = {"covariance_type": mixture.covariance_type, "provenance": model.provenance}
+    arrays = arrays_of(model.mixture)
+    content: dict[str, Any] = {"covariance_type": model.mixture.covariance_type, "provenance": model.provenance}
     if model.state is not None:
         content["state"] = container.pack(model.state, arrays)
     container.write(path, "model", content, arrays)
@@ -44,10 +47,27 @@ def load_model(path: str | Path, classes: Mapping[str, type] | None = None) -> M
         If it is not a readable model file of this or an older version, or its arrays do not fit together.
     """
     content, arrays = container.read(path, "model")
+    mixture = mixture_of(path, content, arrays)
+    state = None
+    if classes is not None and "state" in content:
+        state = container.unpack(content["state"], arrays, classes)
+    try:
+        return Model(mixture, dict(content["provenance"]), state)
+    except (KeyError, ValueError, TypeError) as error:
+        raise container.FileError(f"{path}: not a complete model ({error!r}).") from error
+
+
+def arrays_of(mixture: Mixture) -> container.Arrays:
+    """What a file holds of a mixture, beside its covariance type."""
+    return {"weights": mixture.weights, "means": mixture.means, "covariances": mixture.covariances}
+
+
+def mixture_of(path: str | Path, content: Any, arrays: container.Arrays) -> Mixture:
+    """The mixture that a file at `path` holds; FileError if its arrays are missing or do not fit together."""
     try:
         weights, means, covariances = (arrays[name] for name in ("weights", "means", "covariances"))
         family = FAMILIES[content["covariance_type"]]
-        (n_components, d), provenance = means.shape, dict(content["provenance"])
+        n_components, d = means.shape
     except (KeyError, ValueError, TypeError) as error:
         raise container.FileError(f"{path}: not a complete model ({error!r}).") from error
     wanted = family.own_shape(n_components, d)
@@ -58,7 +78,26 @@ def load_model(path: str | Path, classes: Mapping[str, type] | None = None) -> M
             f"{path}: arrays do not fit together: weights {weights.shape}, means {means.shape}, covariances "
             f"{covariances.shape}, expected ({n_components},) and {wanted}."
         )
-    state = None
-    if classes is not None and "state" in content:
-        state = container.unpack(content["state"], arrays, classes)
-    return Model(Mixture(content["covariance_type"], weights, means, covariances), provenance, state)
+    return Mixture(content["covariance_type"], weights, means, covariances)
+
+
+def save_statistics(path: str | Path, mixture: Mixture, frame: Frame, stats: Stats) -> None:
+    """Writes statistics in a frame, and the mixture (in data units) they were taken at; a file there is replaced."""
+    parts = (frame.origin, frame.matrix, frame.inverse, stats.origin, stats.vector)
+    arrays = {**arrays_of(mixture), **dict(zip(PARTS, parts, strict=True))}
+    container.write(path, "statistics", {"covariance_type": mixture.covariance_type}, arrays)
+
+
+def load_statistics(path: str | Path) -> tuple[Mixture, Frame, Stats]:
+    """What `save_statistics` was given; FileError if it cannot be read or its arrays do not fit together."""
+    content, arrays = container.read(path, "statistics")
+    mixture = mixture_of(path, content, arrays)
+    k, d, square = mixture.n_components, mixture.d, mixture.family.whitening(np.eye(mixture.d))[0].shape
+    size = Layout(mixture.covariance_type, k, d, "").size
+    wanted = dict(zip(PARTS, ((d,), square, square, (k, d), (size,)), strict=True))
+    found = {name: arrays[name].shape for name in PARTS if name in arrays}
+    if found != wanted or any(arrays[name].dtype != np.float64 for name in PARTS):
+        raise container.FileError(f"{path}: not complete statistics: expected float64 {wanted}, found {found}.")
+    centre, matrix, inverse, origin, vector = (arrays[name] for name in PARTS)
+    frame = Frame(centre, matrix, inverse)
+    return mixture, frame, Stats(Layout(mixture.covariance_type, k, d, frame.digest), origin, vector)

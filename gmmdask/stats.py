@@ -9,6 +9,8 @@ import numpy as np
 from gmmdask.covariance import FAMILIES, Family
 from gmmdask.covariance._base import Array
 
+ROUNDING = 1e-11  # of a sum: what the order of its terms may change
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -106,6 +108,29 @@ class Stats:
     def __sub__(self, other: "Stats") -> "Stats":
         """Statistics without the rows of the other; the same errors as of a sum."""
         return self + other.scaled(-1.0)
+
+    def without(self, other: "Stats") -> "Stats":
+        """Statistics without rows that are among these; what is only rounding is left out.
+
+        Raises
+        ------
+        ValueError
+            If the other has more weight or mass than there is, beyond rounding; and as of a sum.
+        """
+        left = self - other
+        if left.weight < -ROUNDING * self.weight:
+            raise ValueError(f"a weight of {left.weight:.6g} would be left. Subtract only what was added, once.")
+        short, gone = left.mass < -ROUNDING * self.mass, left.mass <= ROUNDING * self.mass
+        if short.any():
+            k = int(np.argmax(short))
+            raise ValueError(
+                f"component {k} would keep a mass of {left.mass[k]:.6g}. Subtract only what was added, once."
+            )
+        if left.weight <= ROUNDING * self.weight:
+            return Stats.zero(self.layout, self.origin)
+        for moment in (left.mass, left.first, *(() if self.layout.family.shared else (left.second,))):
+            moment[gone] = 0.0
+        return left
 
     def scaled(self, factor: float) -> "Stats":
         """As if every row had `factor` times its weight."""
