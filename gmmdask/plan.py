@@ -102,7 +102,7 @@ def interleaved(edges: np.ndarray, d: int, block_rows: int, step_rows: int, wind
     ----------
     block_rows : the most that a block should have.
     """
-    plan = make_plan(edges, d, block_rows, part_bytes=window_bytes // WINDOW)
+    plan = make_plan(edges, d, block_rows, part_bytes=max(1, window_bytes // WINDOW))
     largest = max(part.stop - part.start for part in plan.parts)
     window = int(np.clip(window_bytes // (largest * d * 8), 1, min(WINDOW, len(plan.parts))))
     slices = next_prime(-(-window * largest // step_rows))  # a prime is no multiple of a period that the rows may have
