@@ -192,9 +192,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(f"partial_fit: expected a 2-d array of rows and features, found shape {np.shape(X)}.")
         stream = getattr(self, "stream_", None) or self._new_stream(np.shape(X)[1])
         self.stream_ = stream.taking(np.asarray(X), sample_weight, self._emit)
-        mixture = self.stream_.mixture
-        if mixture is not None:
-            self._set_mixture(mixture)
+        if self.stream_.online is not None:
+            if self.stream_.online is not stream.online:
+                self._set_mixture(self.stream_.mixture)
             self._set_history(self.stream_.describe())
             self.lower_bound_ = self.stream_.score
         return self

@@ -73,10 +73,11 @@ class Stream:
         return max(256, enough_rows(k, parameters))
 
     @property
-    def mixture(self) -> Mixture | None:
-        """What the stream has taught, in data units; None before the start."""
-        if self.online is None or self.frame is None or self.prior is None:
-            return None
+    def mixture(self) -> Mixture:
+        """What the stream has taught since its start, in data units."""
+        assert self.online is not None
+        assert self.frame is not None
+        assert self.prior is not None
         return self.frame.mixture_out(self.online.result(self.prior))
 
     def describe(self) -> dict[str, Any]:

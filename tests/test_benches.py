@@ -35,6 +35,26 @@ def test_oracle(tmp_path: Path) -> None:
     assert done.stdout.count("centred") == 4
 
 
+def test_passes(tmp_path: Path) -> None:
+    options = ("--rows", "4000", "--features", "2", "--components", "2", "--seeds", "1", "--laps", "5")
+    found = run("passes", tmp_path, *options, "--sample-rows", "500")
+    assert {(row["kind"], row["order"]) for row in found} == {
+        (kind, order) for kind in ("overlapping", "separated") for order in ("iid", "sorted")
+    }
+    assert all(
+        len(row[name]["curve"]) >= 2 for row in found for name in ("batch", "squarem", "stochastic", "incremental")
+    )
+    assert (tmp_path / "passes.png").stat().st_size > 10_000
+
+
+def test_stream(tmp_path: Path) -> None:
+    found = run(
+        "stream", tmp_path, "--rows", "60000", "--features", "2", "--components", "2", "--calls", "7000", "60000"
+    )
+    assert len({entry["score"] for entry in found["calls"]}) == 1
+    assert abs(found["calls"][0]["below_batch"]) < 0.05
+
+
 def test_speed(tmp_path: Path) -> None:
     found = run("speed", tmp_path, "--scale", "0.01", "--repeats", "1")
     assert {row["covariance_type"] for row in found} == {"full", "tied", "diag", "spherical"}
