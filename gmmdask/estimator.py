@@ -24,7 +24,7 @@ from gmmdask.job import Fitted, Job, is_of
 from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model, load_model, save_model
 from gmmdask.outcome import Callback, Event, Outcome, Reason
-from gmmdask.planning import Settings
+from gmmdask.planning import Settings, with_fast_kernel
 from gmmdask.predict import predict, total_score
 from gmmdask.sources import Source, open_source
 
@@ -186,6 +186,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         bounds = tuple(self.lower_bounds_[-3:]) if warm else ()
         n_init, sample_rows = 1 if warm else int(self.n_init), self.sample_rows
         limit, sample_rows = (None if size is None else int(size) for size in (limit, sample_rows))
+        algorithm = with_fast_kernel(algorithm)
         return Settings(start, algorithm, float(self.reg_covar), n_init, state, limit, sample_rows, bounds)
 
     def _start(self, d: int, warm: bool) -> Start:

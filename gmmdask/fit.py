@@ -90,7 +90,7 @@ def sharing(
 
 
 def announce_kernel(run: Run, work: EStep, kernels: dict[str, str], emit: Callback) -> None:
-    """Tells when a run goes over to another kernel than the fast one it is expected to use."""
-    if work.kernel != kernels.get(run.name, "products"):
+    """Tells when a run goes over to the exact kernel from a fast one, or back."""
+    if (work.kernel == "centred") != (kernels.get(run.name) == "centred"):
         emit(KernelChanged(run.name, work.kernel, EPS * work.mixture.cancellation))
     kernels[run.name] = work.kernel

@@ -153,13 +153,14 @@ def in_memory(rows: np.ndarray, covariance_type: str, n_components: int, executo
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """What a start is found on: the sample (rows as stored, and as data), the held-out rows, frame and prior."""
+    """What a start is found on, and with: the sample (as stored, and as data), held-out rows, frame, prior, kernel."""
 
     rows: np.ndarray
     sample: Data
     held_out: Data
     frame: Frame
     prior: Prior
+    kernel: str = "auto"
 
     def fit(self, mixtures: Sequence[Mixture], algorithm: Algorithm) -> list[Mixture]:
         """Each mixture after the algorithm has run on the sample; they share its passes."""
@@ -168,7 +169,7 @@ class Ground:
 
     def scores(self, mixtures: Sequence[Mixture]) -> list[float]:
         """Mean log density of the held-out rows under each mixture, nats per row in data units, by one pass."""
-        steps = tuple((self.frame, EStep(mixture, kernel_for(mixture))) for mixture in mixtures)
+        steps = tuple((self.frame, EStep(mixture, kernel_for(mixture, self.kernel))) for mixture in mixtures)
         sums = self.held_out.sums(ESteps(steps, self.held_out.plan.block_rows))
         return [stats.log_likelihood / stats.weight + self.frame.log_det for stats in sums.items]
 
@@ -190,10 +191,11 @@ def best_start(start: Start, n_init: int, seed: int, ground: Ground, tol: float,
     if start.given:
         return mixtures[0]
     if n_init > 1:
-        mixtures = ground.fit(mixtures, Batch(tol=0, max_iter=SCREENING_STEPS))
+        mixtures = ground.fit(mixtures, Batch(tol=0, max_iter=SCREENING_STEPS, kernel=ground.kernel))
         ranked = np.argsort([-score for score in ground.scores(mixtures)], kind="stable")
         mixtures = [mixtures[i] for i in ranked[:FINALISTS]]
-    mixtures = ground.fit(mixtures, Batch(tol=max(tol, SAMPLE_TOL), max_iter=SAMPLE_LAPS, stop="predicted"))
+    polish = Batch(tol=max(tol, SAMPLE_TOL), max_iter=SAMPLE_LAPS, stop="predicted", kernel=ground.kernel)
+    mixtures = ground.fit(mixtures, polish)
     final = ground.scores(mixtures)
     best = int(np.argmax(final))
     emit(StartChosen("start", n_init, final[best], time.perf_counter() - began))

@@ -11,6 +11,7 @@ import numpy as np
 
 from gmmdask.algorithms import Algorithm, State
 from gmmdask.checkpoint import Checkpoint
+from gmmdask.compiled import warm_up
 from gmmdask.covariance import IllDefinedCovariance
 from gmmdask.execution import Executor, one_thread
 from gmmdask.fit import Run, advance
@@ -25,6 +26,7 @@ from gmmdask.outcome import (
     Event,
     FitStarted,
     KernelChanged,
+    KernelReady,
     Outcome,
     PassDone,
     PilotDone,
@@ -97,6 +99,7 @@ class Job:
         self.source, self.settings, self.executor = source, settings, executor
         self.plan, self.memory = plan_fit(source, settings, executor)
         self.callback, self.kernels = emit, dict[str, str]()
+        self.kernel = getattr(settings.algorithm, "kernel", "auto")  # the fast one
         self.checkpoint = None if checkpoint is None else Checkpoint(checkpoint, stored_classes(), resume)
         self.progress = self._begin()
 
@@ -146,6 +149,8 @@ class Job:
         limit = getattr(self.settings.algorithm, "max_iter", 0)
         source, plan = self.source, self.plan
         self.callback(FitStarted("fit", source.n, source.d, len(plan.parts), limit, self.executor.name))
+        if self.kernel == "compiled":
+            self.callback(KernelReady("fit", self.kernel, warm_up()))
         with one_thread():
             try:
                 data = Data(source, plan, self.executor)
@@ -202,7 +207,7 @@ class Job:
                 in_memory(rows, start.covariance_type, start.n_components, self.executor.beside)
                 for rows in (look.sample, look.held_out)
             )
-            ground = Ground(look.sample, sample, held_out, frame, prior)
+            ground = Ground(look.sample, sample, held_out, frame, prior, self.kernel)
             mixtures = [
                 best_start(start, settings.n_init, seed, ground, getattr(settings.algorithm, "tol", 0), self.emit)
             ]
@@ -237,8 +242,8 @@ class Job:
             "settings": {**self.progress.settings, "seed": self.progress.seed},
             "block_rows": self.plan.block_rows,
             "parts": len(self.plan.parts),
-            "kernel": self.kernels.get(best.name, "products"),
-            "versions": versions(),
+            "kernel": self.kernels.get(best.name, self.kernel),
+            "versions": versions("numba") if self.kernel == "compiled" else versions(),
             "outcome": {
                 "reason": outcome.reason.value,
                 "sentence": outcome.sentence,
@@ -264,8 +269,8 @@ def _fixed(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "algorithm": algorithm}
 
 
-def versions() -> dict[str, str]:
+def versions(*more: str) -> dict[str, str]:
     """Versions of what decides the bits."""
-    names = ("gmmdask", "numpy", "scipy", "scikit-learn", "dask", "zarr")
+    names = ("gmmdask", "numpy", "scipy", "scikit-learn", "dask", "zarr", *more)
     found = {name: importlib.metadata.version(name) for name in names}
     return {**found, "python": platform.python_version(), "machine": platform.machine()}

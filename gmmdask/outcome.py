@@ -78,6 +78,14 @@ class PassDone(Event):
 
 
 @dataclass(frozen=True)
+class KernelReady(Event):
+    """The compiled kernel can run in this process: seconds of loading it and, once a machine, of compiling it."""
+
+    kernel: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class KernelChanged(Event):
     """Another kernel evaluates the mixture from here on; `error` is what the fast one would have lost, relative."""
 

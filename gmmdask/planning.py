@@ -4,9 +4,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gmmdask.algorithms import Algorithm
+from gmmdask.compiled import fast_kernel
 from gmmdask.covariance import FAMILIES, Family
 from gmmdask.estep import peak_bytes
-from gmmdask.execution import Executor
+from gmmdask.execution import Executor, setting
 from gmmdask.initialise import Start
 from gmmdask.kernels import block_rows
 from gmmdask.plan import Plan, make_plan
@@ -16,6 +17,7 @@ SAMPLE_BYTES = 64 << 20
 MIN_BLOCK_ROWS = 128
 MIN_SAMPLE_ROWS = 10_000
 MIN_HELD_OUT_ROWS = 1_000
+COMPILER_BYTES = 48 << 20  # what Numba allocates; the pages of its libraries are given back when memory is short
 OVERHEAD_BYTES = 96 << 20  # modules imported on the way, stacks of threads, and what the allocator keeps
 
 
@@ -69,6 +71,13 @@ class Settings:
             "sample_rows": self.sample_rows,
             **({"given": given} if given else {}),
         }
+
+
+def with_fast_kernel(algorithm: Algorithm) -> Algorithm:
+    """The algorithm with its kernel settled by the configuration and by what is installed here, for all workers."""
+    if getattr(algorithm, "kernel", None) != "auto":
+        return algorithm
+    return replace(algorithm, kernel=fast_kernel(setting("kernel")))  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -160,4 +169,5 @@ def driver_bytes(source: Source, settings: Settings) -> int:
     rows = min(source.n, wanted + held_out)
     soft = 16 * rows * k if settings.start.method == "random" else 0
     scratch = peak_bytes(settings.family, k, d, block_rows(settings.family, d, k), runs)
-    return OVERHEAD_BYTES + 5 * rows * d * 8 + soft + 2 * scratch
+    compiler = COMPILER_BYTES if getattr(settings.algorithm, "kernel", None) == "compiled" else 0
+    return OVERHEAD_BYTES + compiler + 5 * rows * d * 8 + soft + 2 * scratch

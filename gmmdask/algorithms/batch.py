@@ -15,6 +15,7 @@ from gmmdask.stats import Stats
 
 NOISE = 1e-12  # changes of a lower bound below this part of it are rounding
 STOPS = ("gain", "predicted")
+KERNELS = ("auto", "products", "compiled", "centred")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +39,14 @@ class Batch(Algorithm):
     stop : {"gain", "predicted"}
         "gain" ends when the lower bound moved by less than `tol` (scikit-learn's rule); "predicted" when both the
         last gain and the gain that Aitken extrapolation expects of all further passes are below it.
-    kernel : {"auto", "products", "centred"}
-        Which kernel evaluates the mixture; "auto" takes the fastest that is accurate enough.
+    kernel : {"auto", "products", "compiled", "centred"}
+        Which kernel evaluates the mixture, unless only "centred" is accurate enough. "auto" is "products" here; an
+        estimator sets it by the configuration (`gmmdask.kernel`) and by what is installed.
 
     Raises
     ------
     ValueError
-        If `stop` is not one of these.
+        If `stop` or `kernel` is not one of these.
     """
 
     tol: float = 1e-3
@@ -55,6 +57,8 @@ class Batch(Algorithm):
     def __post_init__(self) -> None:
         if self.stop not in STOPS:
             raise ValueError(f"stop={self.stop!r}: expected one of {', '.join(STOPS)}.")
+        if self.kernel not in KERNELS:
+            raise ValueError(f"kernel={self.kernel!r}: expected one of {', '.join(KERNELS)}.")
 
     def start(self, mixture: Mixture) -> BatchState:
         return self.resume(BatchState(mixture))
@@ -64,8 +68,7 @@ class Batch(Algorithm):
         return replace(state, outcome=self._outcome(state))
 
     def ask(self, state: State) -> Request:
-        kernel = kernel_for(state.mixture) if self.kernel == "auto" else self.kernel
-        return Request(EStep(state.mixture, kernel))
+        return Request(EStep(state.mixture, kernel_for(state.mixture, self.kernel)))
 
     def tell(self, state: State, stats: Stats, prior: Prior) -> tuple[BatchState, Note]:
         """One M-step. The lower bound belongs to the mixture that was evaluated, not to the one made of it."""

@@ -188,6 +188,16 @@ class FamilyTests:
         dense = np.diag(frame.matrix) if frame.matrix.ndim == 1 else frame.matrix
         np.testing.assert_allclose(dense @ dense.T, np.eye(3), atol=1e-12)
 
+    @LAW
+    @given(d=st.integers(1, 6), rng=generators)
+    def test_factors_are_those_of_the_quadratic_features(self, d: int, rng: np.random.Generator) -> None:
+        x = rng.normal(size=(d, 4))
+        left, right = self.family.factors(d)
+        lines = np.vstack([x, np.ones(4), (x**2).sum(axis=0)])
+        features = np.empty((self.family.packed_size(d), 4))
+        self.family.quadratic(x, features)
+        np.testing.assert_allclose(lines[left] * lines[right], features, rtol=1e-14)
+
     # --- statistics --------------------------------------------------------------------------------------------
 
     @LAW
