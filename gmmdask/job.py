@@ -99,7 +99,8 @@ class Job:
         self.source, self.settings, self.executor = source, settings, executor
         self.plan, self.memory = plan_fit(source, settings, executor)
         self.callback, self.kernels = emit, dict[str, str]()
-        self.kernel = getattr(settings.algorithm, "kernel", "auto")  # the fast one
+        fast = getattr(settings.algorithm, "kernel", "auto")
+        self.kernel = "products" if fast == "auto" else fast
         self.checkpoint = None if checkpoint is None else Checkpoint(checkpoint, stored_classes(), resume)
         self.progress = self._begin()
 
