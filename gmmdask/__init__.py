@@ -6,8 +6,9 @@ if TYPE_CHECKING:
     from gmmdask import algorithms as algorithms
     from gmmdask.estimator import GaussianMixture as GaussianMixture
     from gmmdask.sources import open_source as open_source
+    from gmmdask.statistics import Statistics as Statistics
 
-__all__ = ["GaussianMixture", "algorithms", "open_source"]
+__all__ = ["GaussianMixture", "Statistics", "algorithms", "open_source"]
 __version__ = "0.1.0"
 
 
@@ -17,6 +18,8 @@ def __getattr__(name: str) -> Any:
 
     if name == "GaussianMixture":
         return importlib.import_module("gmmdask.estimator").GaussianMixture
+    if name == "Statistics":
+        return importlib.import_module("gmmdask.statistics").Statistics
     if name == "open_source":
         return importlib.import_module("gmmdask.sources").open_source
     if name == "algorithms":

@@ -120,8 +120,8 @@ class Compiled:
         self.sweep = loaded()
         family, d, k = mixture.family, frame.d, mixture.n_components
         self.family, self.tiles = family, Tiles(family, k, d, block_rows)
-        self.stats = Stats.zero(Layout(family, k, d, frame.digest))
-        self.quadratic, linear, constant = family.coefficients(mixture.root, mixture.means)
+        self.stats = Stats.zero(Layout(family.name, k, d, frame.digest))
+        self.quadratic, linear, constant = mixture.coefficients
         self.affine = np.column_stack([linear, constant + mixture.log_scale])
         self.tables = self._tables(frame)
 
@@ -159,13 +159,12 @@ class Compiled:
         self.stats.vector[0] += len(rows) if weights is None else weights.sum()
         self.sweep.sweep(rows, given, self.tables, self.tiles.panel)
 
-    def joint_sum(self) -> float:
-        """Σ w r log π_k N(x|k) over all rows; writes `stats` from what the sweeps have summed."""
+    def finish(self) -> None:
+        """Writes `stats` from what the sweeps have summed."""
         stats, k, p = self.stats, self.tiles.n_components, self.tiles.features - self.tiles.d - 1
         sums = self.tables.sums
         stats.mass[:] = sums[-1, :k]
         stats.first[:] = sums[p:-1, :k].T
         stats.second[:] = self.family.pack(sums[:-1, k:]) if self.family.shared else sums[:p].T
-        quadratic = np.vdot(self.quadratic, stats.second)
-        stats.vector[2] = self.tables.density.sum() + (quadratic if self.family.shared else 0.0)
-        return float(np.vdot(self.affine[:, :-1], stats.first) + self.affine[:, -1] @ stats.mass + quadratic)
+        common = np.vdot(self.quadratic, stats.second) if self.family.shared else 0.0  # of all components alike
+        stats.vector[2] = self.tables.density.sum() + common

@@ -1,7 +1,7 @@
 """The work of EM: blocks of rows and mixtures in, statistics out."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ from gmmdask.compiled import Compiled, Tiles, importable
 from gmmdask.covariance import Family
 from gmmdask.covariance._base import Array
 from gmmdask.frame import Frame
-from gmmdask.kernels import KERNELS, Features, Kernel, soft_assignment
+from gmmdask.kernels import KERNELS, Features, Kernel, kernel_for, soft_assignment
 from gmmdask.mixture import Mixture
 from gmmdask.stats import Layout, Stats
 
@@ -31,10 +31,9 @@ class Block(Protocol):
     def first_row(self) -> int: ...
 
 
-def accumulate(kernel: Kernel, features: Array, weights: Array | None) -> None:
-    """One block of an E-step: responsibilities live here and nowhere else."""
-    resp = kernel.log_joint(features)
-    log_density = soft_assignment(resp)
+def accumulate(kernel: Kernel, features: Array, joint: Array, weights: Array | None) -> None:
+    """One block of an E-step, from its log joint densities (K, b): responsibilities live here and nowhere else."""
+    resp, log_density = joint, soft_assignment(joint)
     if weights is None:
         weights = features[-1]
     else:
@@ -45,12 +44,12 @@ def accumulate(kernel: Kernel, features: Array, weights: Array | None) -> None:
     kernel.moments(features, resp, weights)
 
 
-def finish(kernel: Kernel | Compiled) -> Stats:
+def finished(step: "EStep", kernel: Kernel | Compiled) -> Stats:
     """The statistics of all blocks, with the entropy that follows from them."""
-    stats = kernel.stats
-    joint = kernel.joint_sum()
-    stats.vector[3] = stats.log_likelihood - joint
-    return stats
+    if isinstance(kernel, Compiled):
+        kernel.finish()
+    kernel.stats.vector[3] = kernel.stats.log_likelihood - step.mixture.expected_log_joint(kernel.stats)
+    return kernel.stats
 
 
 class Together:
@@ -65,15 +64,27 @@ class Together:
         if any(kernel.needs_quadratic for kernel in self.kernels):
             self.features.quadratic(features)
         for kernel in self.kernels:
-            accumulate(kernel, features, weights)
+            accumulate(kernel, features, kernel.log_joint(features), weights)
 
 
 @dataclass(frozen=True, eq=False)
 class EStep:
-    """What one run asks of a pass: its mixture, in frame coordinates, evaluated by a kernel of this name."""
+    """What one run asks of a pass: its mixture, in frame coordinates, evaluated by a kernel of this name.
+
+    "fast" is no kernel: the driver puts the one in its place that is fast where the run goes.
+    """
 
     mixture: Mixture
     kernel: str
+
+    @classmethod
+    def of(cls, mixture: Mixture, fast: str = "fast") -> "EStep":
+        """By the fast kernel, if it is accurate enough for the mixture."""
+        return cls(mixture, kernel_for(mixture, fast))
+
+    def by(self, fast: str) -> "EStep":
+        """With the name of a kernel in the place of "fast"."""
+        return replace(self, kernel=fast) if self.kernel == "fast" else self
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +124,8 @@ class ESteps:
         for block in blocks:
             for adder in adders:
                 adder.add(block.rows, block.weights)
-        return Sums(tuple(finish(kernel) for kernel in kernels))
+        pairs = zip(self.steps, kernels, strict=True)
+        return Sums(tuple(finished(step, kernel) for (_, step), kernel in pairs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +136,43 @@ class Sums:
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(tuple(a + b for a, b in zip(self.items, other.items, strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class LogDensities:
+    """The work of a pass over held-out rows: their log densities under the mixtures of E-steps, in the frames."""
+
+    steps: tuple[tuple[Frame, EStep], ...]
+    block_rows: int
+
+    def __call__(self, blocks: Iterable[Block]) -> "Columns":
+        held = [
+            (
+                Features(step.mixture.family, frame, self.block_rows),
+                KERNELS[step.kernel](step.mixture, frame, self.block_rows),
+            )
+            for frame, step in self.steps
+        ]
+        found = [np.empty((len(held), 0))]
+        for block in blocks:
+            lines = []
+            for entered, kernel in held:
+                features = entered.enter(block.rows)
+                if kernel.needs_quadratic:
+                    entered.quadratic(features)
+                lines.append(soft_assignment(kernel.log_joint(features)))
+            found.append(np.stack(lines))
+        return Columns(np.hstack(found))
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Numbers of some rows, a column each, (m, b); adding puts them side by side."""
+
+    values: Array
+
+    def __add__(self, other: "Columns") -> "Columns":
+        return Columns(np.hstack([self.values, other.values]))
 
 
 def assigned_stats(layout: Layout, frame: Frame, rows: np.ndarray, assigned: np.ndarray, step: int = 8192) -> Stats:
@@ -159,7 +208,7 @@ def assigned_stats(layout: Layout, frame: Frame, rows: np.ndarray, assigned: np.
 
 def peak_bytes(family: Family, n_components: int, d: int, rows: int, runs: int = 1) -> int:
     """Bytes that E-steps of `runs` mixtures take in one task with blocks of this many rows, by any kernel."""
-    p, stats = family.packed_size(d), Layout(family, n_components, d, "").size
+    p, stats = family.packed_size(d), Layout(family.name, n_components, d, "").size
     per_row = p + 2 * d + 1 + runs * (n_components + d + 1) + 3 * d + 8
     numpy_kernels = 8 * (rows * per_row + np.getbufsize() + runs * (4 * stats + 2 * n_components * (p + d + 1)))
     compiled = 8 * rows * (d + 1) + runs * (32 * stats + Tiles(family, n_components, d, rows).bytes)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,19 +15,22 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from gmmdask.algorithms import ALGORITHMS, Algorithm
-from gmmdask.algorithms.batch import STOPS
+from gmmdask.algorithms import ALGORITHMS, Algorithm, Batch, Squarem, Stochastic
+from gmmdask.algorithms._stopping import STOPS
+from gmmdask.compiled import fast_kernel
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
-from gmmdask.execution import open_executor
+from gmmdask.execution import open_executor, setting
 from gmmdask.initialise import Start
-from gmmdask.job import Fitted, Job, is_of
+from gmmdask.job import Fitted, Job, is_of, stored_classes
 from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model, load_model, save_model
 from gmmdask.outcome import Callback, Event, Outcome, Reason
-from gmmdask.planning import Settings, with_fast_kernel
+from gmmdask.planning import Settings, sample_sizes
 from gmmdask.predict import predict, total_score
-from gmmdask.sources import Source, open_source
+from gmmdask.sources import DataError, Source, open_source
+from gmmdask.statistics import Statistics
+from gmmdask.stream import Stream
 
 METHODS = ("kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened")
 
@@ -51,8 +55,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     random_state : seed.
     warm_start : whether the next `fit` begins where the last one ended.
     verbose, verbose_interval : taken for scikit-learn's sake; nothing is printed, passes are told to `callbacks`.
-    algorithm : "em", or a value such as `gmmdask.algorithms.Batch(stop="predicted")` that brings its own settings.
-    stop : {"gain", "predicted"}: scikit-learn's rule, or a bound on the predicted remaining gain.
+    algorithm : "em"; "stochastic", an M-step after every mini-batch; "incremental", which keeps the statistics of
+        every mini-batch; or a value such as `gmmdask.algorithms.Stochastic(rate=0.01)` that brings its own settings.
+    accelerate : "squarem" extrapolates the steps of "em", None does not; "auto" does where the data does not fit in the
+        sample.
+    stop : {"auto", "gain", "predicted"}: "gain" is scikit-learn's rule, "predicted" bounds the predicted remaining
+        gain; "auto" is "gain" for data that fits in the sample, else "predicted".
     checkpoint : file in which the fit saves itself after passes.
     callbacks : functions that receive the events of `gmmdask.outcome`.
     memory_limit : bytes, or a text such as "1GB", that the fit may add to its process.
@@ -62,6 +70,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     weights_ (K,), means_ (K, d), covariances_, precisions_, precisions_cholesky_ (in the covariance type's shape),
     converged_, n_iter_ (passes), lower_bound_ and lower_bounds_ (nats per row), n_features_in_,
+    stream_ (what `partial_fit` has learned so far, see `gmmdask.stream.Stream`; else None),
     history_ (one dict per pass: lower bound, gain, seconds, rows, bytes), outcome_ (why it ended, in words).
     """
 
@@ -81,7 +90,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         "verbose": ["verbose"],
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
         "algorithm": [StrOptions(set(ALGORITHMS)), Algorithm],
-        "stop": [StrOptions(set(STOPS))],
+        "accelerate": [StrOptions({"auto", "squarem"}), None],
+        "stop": [StrOptions({"auto", *STOPS})],
         "checkpoint": [str, Path, None],
         "callbacks": ["array-like"],
         "memory_limit": [Interval(Integral, 1, None, closed="left"), str, None],
@@ -106,7 +116,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         verbose: int = 0,
         verbose_interval: int = 10,
         algorithm: str | Algorithm = "em",
-        stop: str = "gain",
+        accelerate: str | None = "auto",
+        stop: str = "auto",
         checkpoint: str | Path | None = None,
         callbacks: Sequence[Callback] = (),
         memory_limit: int | str | None = None,
@@ -127,6 +138,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.verbose = verbose
         self.verbose_interval = verbose_interval
         self.algorithm = algorithm
+        self.accelerate = accelerate
         self.stop = stop
         self.checkpoint = checkpoint
         self.callbacks = callbacks
@@ -160,6 +172,44 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             fitted = job.run()
         return self._accept(fitted)
 
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learns more rows of a stream, in flat memory: buffers until it can start, then takes a step for every few.
+
+        How the stream is cut into calls does not matter: rows wait until a step is full. The steps are those of
+        `algorithm="stochastic"` with its rate "power", or as a value of `gmmdask.algorithms.Stochastic` has it.
+
+        Parameters
+        ----------
+        X : (m, d) array.
+        sample_weight : (m,), or None for ones.
+
+        Raises
+        ------
+        gmmdask.sources.DataError
+            For rows that cannot be learned; none of the call's rows are then, and what was learned before stays.
+        """
+        self._validate_params()
+        if X is None or np.ndim(X) != 2:
+            raise DataError(f"partial_fit: expected a 2-d array of rows and features, found shape {np.shape(X)}.")
+        stream = getattr(self, "stream_", None) or self._new_stream(np.shape(X)[1])
+        self.stream_ = stream.taking(np.asarray(X), sample_weight, self._emit)
+        mixture = self.stream_.mixture
+        if mixture is not None:
+            self._set_mixture(mixture)
+            self._set_history(self.stream_.describe())
+            self.lower_bound_ = self.stream_.score
+        return self
+
+    def _new_stream(self, d: int) -> Stream:
+        algorithm = self.algorithm if isinstance(self.algorithm, Stochastic) else Stochastic()
+        if not isinstance(self.algorithm, Stochastic) and self.algorithm not in ("em", "stochastic"):
+            raise ValueError(f"partial_fit learns by algorithm='stochastic', not by {self.algorithm!r}.")
+        state = self.random_state
+        seed = int(state) if isinstance(state, Integral) else int(check_random_state(state).randint(2**31))
+        start = self._start(d, self.warm_start and hasattr(self, "means_"))
+        kernel = fast_kernel(setting("kernel"))
+        return Stream(start, algorithm, float(self.reg_covar), int(self.n_init), seed, self.sample_rows, kernel)
+
     def fit_predict(self, X: Any, y: Any = None, **options: Any) -> Any:
         """Fits, then labels the rows: the component of highest posterior probability each."""
         return self.fit(X, **options).predict(X)
@@ -177,17 +227,29 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 limit = parse_bytes(limit)
             except ValueError as error:
                 raise ValueError(f"memory_limit={limit!r}: expected bytes, or a text such as '1GB'.") from error
-        algorithm = self.algorithm
-        if isinstance(algorithm, str):
-            algorithm = ALGORITHMS[algorithm].of(tol=float(self.tol), max_iter=int(self.max_iter), stop=self.stop)
         state = self.random_state
         if state is not None:
             state = int(state) if isinstance(state, Integral) else check_random_state(state)
         bounds = tuple(self.lower_bounds_[-3:]) if warm else ()
         n_init, sample_rows = 1 if warm else int(self.n_init), self.sample_rows
         limit, sample_rows = (None if size is None else int(size) for size in (limit, sample_rows))
-        algorithm = with_fast_kernel(algorithm)
-        return Settings(start, algorithm, float(self.reg_covar), n_init, state, limit, sample_rows, bounds)
+        kernel = fast_kernel(setting("kernel"))
+        settings = Settings(start, Batch(), float(self.reg_covar), n_init, state, limit, sample_rows, bounds, kernel)
+        whole = source.n <= sample_sizes(source, settings)[0]
+        return replace(settings, algorithm=self._algorithm(whole))
+
+    def _algorithm(self, whole: bool) -> Algorithm:
+        """What the parameters name, for data that fits in the sample (`whole`) or does not."""
+        algorithm = self.algorithm
+        if isinstance(algorithm, str):
+            stop = ("gain" if whole else "predicted") if self.stop == "auto" else self.stop
+            algorithm = ALGORITHMS[algorithm].of(tol=float(self.tol), max_iter=int(self.max_iter), stop=stop)
+        if not isinstance(algorithm, Batch):
+            if self.accelerate == "squarem":
+                raise ValueError(f"accelerate='squarem' goes with algorithm='em', not with {self.algorithm!r}.")
+            return algorithm
+        plain = isinstance(self.algorithm, Algorithm) or whole
+        return algorithm if self.accelerate is None or (self.accelerate == "auto" and plain) else Squarem(algorithm)
 
     def _start(self, d: int, warm: bool) -> Start:
         """The start: where the last fit ended, or as the parameters have it."""
@@ -198,6 +260,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return Start.checked(self.covariance_type, k, d, self.init_params, *given)
 
     def _accept(self, fitted: Fitted) -> Self:
+        self.stream_ = None
         self._set_mixture(fitted.mixture)
         self._set_history(fitted.provenance)
         if fitted.without_spread:
@@ -221,7 +284,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         outcome = provenance.get("outcome", {})
         if "reason" in outcome:
             self.outcome_ = Outcome(Reason(outcome["reason"]), outcome["sentence"], outcome["predicted_gain"])
-            self.converged_, self.n_iter_ = self.outcome_.converged, len(self.history_)
+            self.converged_, self.n_iter_ = self.outcome_.converged, provenance.get("steps", len(self.history_))
         self.lower_bounds_ = [row["lower_bound"] for row in self.history_]
         self.lower_bound_ = self.lower_bounds_[-1] if self.lower_bounds_ else -np.inf
 
@@ -260,6 +323,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         source = open_source(X)
         return float(-2 * self.score(source) * source.n + 2 * self.mixture_.n_parameters)
 
+    def statistics(self, X: Any, *, scheduler: Any = None) -> Statistics:
+        """Sufficient statistics of the rows at this mixture, by one pass: they add, and are kept instead of rows."""
+        check_is_fitted(self)
+        return Statistics.of(self.mixture_, X, scheduler=scheduler)
+
     def sample(self, n_samples: int = 1) -> tuple[Array, np.ndarray]:
         """Rows (n_samples, d) drawn from the mixture, and their components (n_samples,), in order of component."""
         check_is_fitted(self)
@@ -279,9 +347,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     # --- files -------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Writes the model to one file, atomically, without pickle."""
+        """Writes the model to one file, atomically, without pickle; with the stream that it learns, if it does."""
         check_is_fitted(self)
-        save_model(path, Model(self.mixture_, self.provenance_))
+        save_model(path, Model(self.mixture_, self.provenance_, getattr(self, "stream_", None)))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -292,10 +360,25 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         gmmdask.container.FileError
             If it is not a readable model.
         """
-        model = load_model(path)
+        return cls._of(load_model(path, {**stored_classes(), "Stream": Stream, "Start": Start}))
+
+    @classmethod
+    def from_statistics(cls, statistics: Statistics, *, reg_covar: float = 1e-6) -> Self:
+        """A fitted estimator after one M-step: what a pass of "em" over all the rows of the statistics would give.
+
+        Raises
+        ------
+        ValueError
+            If there are no rows, or they leave a covariance ill-defined.
+        """
+        return cls._of(statistics.step(reg_covar))
+
+    @classmethod
+    def _of(cls, model: Model) -> Self:
         told = model.provenance.get("settings", {})
         kept = {name: told[name] for name in ("init_params", "reg_covar", "n_init", "sample_rows") if name in told}
         estimator = cls(model.mixture.n_components, covariance_type=model.mixture.covariance_type, **kept)
         estimator._set_mixture(model.mixture)
         estimator._set_history(model.provenance)
+        estimator.stream_ = model.state
         return estimator

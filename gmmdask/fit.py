@@ -3,26 +3,30 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 
-from gmmdask.algorithms import Algorithm, Request, State
-from gmmdask.estep import EStep, ESteps
+import numpy as np
+
+from gmmdask.algorithms import Algorithm, Answer, Note, Request, State
+from gmmdask.estep import EStep, ESteps, LogDensities
 from gmmdask.frame import Frame, Prior
 from gmmdask.kernels import EPS
-from gmmdask.outcome import Callback, ComponentsWithoutRows, KernelChanged, PassDone, RunEnded
+from gmmdask.outcome import Callback, ComponentsWithoutRows, KernelChanged, PassDone, RunEnded, StepDone
 from gmmdask.plan import Slice
-from gmmdask.selfcheck import Expected, check
+from gmmdask.selfcheck import Expected, Tally
 from gmmdask.task import Data
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One fit under way: a named algorithm, its state, the frame it lives in and its prior."""
+    """One fit under way: a named algorithm, its state, the frame it lives in, its prior and its fast kernel."""
 
     name: str
     algorithm: Algorithm
     state: State
     frame: Frame
     prior: Prior
+    fast: str = "products"
 
     @property
     def going(self) -> bool:
@@ -35,62 +39,99 @@ def advance(
     emit: Callback,
     expected: Expected | None = None,
     save: Callable[[tuple[Run, ...]], None] = lambda runs: None,
+    held_out: Data | None = None,
 ) -> tuple[Run, ...]:
     """Runs every run to its end, in lock-step: those that ask for the same slices share one read of the data.
 
     Parameters
     ----------
     emit : receives the events.
-    expected : what a full pass must add up to; None does not check.
+    expected : what a lap must add up to; None does not check.
     save : called after every step with all runs.
+    held_out : rows that are no part of the data, for algorithms that ask for them.
 
     Raises
     ------
     ChangedData
-        If a full pass contradicts `expected`.
+        If a lap contradicts `expected`.
     """
-    kernels: dict[str, str] = {}
-    empty: dict[str, tuple[int, ...]] = {}
+    tellers = {run.name: Teller(run, data, emit) for run in runs}
     while any(run.going for run in runs):
         following = {run.name: run for run in runs}
-        requests = [(run, run.algorithm.ask(run.state)) for run in runs if run.going]
+        requests = [(run, run.algorithm.ask(run.state, data.plan)) for run in runs if run.going]
         for run, request in requests:
-            announce_kernel(run, request.work, kernels, emit)
-        for slices, group in sharing(requests):
+            tellers[run.name].kernel(request.steps[0])
+        for group in sharing(requests):
             began = time.perf_counter()
-            steps = tuple((run.frame, request.work) for run, request in group)
-            sums = data.sums(ESteps(steps, data.plan.block_rows), slices)
+            answers = answers_to(group, data, held_out)
             seconds = time.perf_counter() - began
-            for (run, _), stats in zip(group, sums.items, strict=True):
-                if expected is not None and slices is None:
-                    check(stats, run.frame, expected, data.source.name)
-                state, note = run.algorithm.tell(run.state, stats, run.prior)
+            for (run, request), answer in zip(group, answers, strict=True):
+                teller = tellers[run.name]
+                teller.tally.add(seconds, answer[0] if isinstance(answer, tuple) else None)
+                state, note = run.algorithm.tell(run.state, answer, run.prior)
                 following[run.name] = replace(run, state=state)
-                bound = note.lower_bound + run.frame.log_det
-                read = int(stats.weight) * data.source.d * data.source.dtype.itemsize
-                emit(PassDone(run.name, state.laps, bound, note.gain, seconds, int(stats.weight), read))
-                if note.empty != empty.get(run.name, ()):
-                    emit(ComponentsWithoutRows(run.name, state.laps, note.empty))
-                    empty[run.name] = note.empty
-                if state.outcome is not None:
-                    emit(RunEnded(run.name, state.outcome))
+                lap_done = state.laps > run.state.laps
+                if lap_done and expected is not None and (request.slices is None or run.algorithm.mini_batches):
+                    teller.tally.check(run.frame, expected)
+                teller.told(state, note, lap_done)
         runs = tuple(following[run.name] for run in runs)
         save(runs)
     return runs
 
 
-def sharing(
-    requests: Iterable[tuple[Run, Request]],
-) -> list[tuple[tuple[Slice, ...] | None, list[tuple[Run, Request]]]]:
-    """Requests grouped by the slices that they ask for, in order of first appearance."""
-    groups: dict[tuple[Slice, ...] | None, list[tuple[Run, Request]]] = {}
+Asked = tuple[Run, Request]
+
+
+def sharing(requests: Iterable[Asked]) -> list[list[Asked]]:
+    """Requests grouped by the rows that they ask for, in order of first appearance."""
+    groups: dict[tuple[tuple[Slice, ...] | None, bool], list[Asked]] = {}
     for run, request in requests:
-        groups.setdefault(request.slices, []).append((run, request))
-    return list(groups.items())
+        groups.setdefault((request.slices, request.held_out), []).append((run, request))
+    return list(groups.values())
 
 
-def announce_kernel(run: Run, work: EStep, kernels: dict[str, str], emit: Callback) -> None:
-    """Tells when a run goes over to the exact kernel from a fast one, or back."""
-    if (work.kernel == "centred") != (kernels.get(run.name) == "centred"):
-        emit(KernelChanged(run.name, work.kernel, EPS * work.mixture.cancellation))
-    kernels[run.name] = work.kernel
+def answers_to(group: list[Asked], data: Data, held_out: Data | None) -> list[Answer]:
+    """What runs that ask for the same rows get, by one pass over these."""
+    first = group[0][1]
+    steps = tuple(
+        (run.frame, step.by("products" if first.held_out else run.fast))
+        for run, request in group
+        for step in request.steps
+    )
+    if first.held_out:
+        assert held_out is not None
+        values = iter(held_out.sums(LogDensities(steps, held_out.plan.block_rows)).values)
+        return [np.stack(list(islice(values, len(request.steps)))) for _, request in group]
+    found = iter(data.sums(ESteps(steps, data.plan.block_rows), first.slices).items)
+    return [tuple(islice(found, len(request.steps))) for _, request in group]
+
+
+class Teller:
+    """Turns what happens to one run into events."""
+
+    def __init__(self, run: Run, data: Data, emit: Callback) -> None:
+        self.run, self.data, self.emit = run, data, emit
+        self.tally = Tally(data.source.name, whole=not run.state.step)
+        self.last_kernel, self.empty = "fast", tuple[int, ...]()
+
+    def kernel(self, step: EStep) -> None:
+        """Tells when a run goes over to the exact kernel from a fast one, or back."""
+        if (step.kernel == "centred") != (self.last_kernel == "centred"):
+            kernel = step.by(self.run.fast).kernel
+            self.emit(KernelChanged(self.run.name, kernel, EPS * step.mixture.cancellation))
+        self.last_kernel = step.kernel
+
+    def told(self, state: State, note: Note, lap_done: bool) -> None:
+        """One step, and the lap if it ends with it."""
+        name, tally, bound = self.run.name, self.tally, note.lower_bound + self.run.frame.log_det
+        if lap_done:
+            size = self.data.source.d * self.data.source.dtype.itemsize
+            self.emit(PassDone(name, state.laps, bound, note.gain, tally.seconds, tally.rows, tally.rows * size))
+            self.tally = Tally(self.data.source.name)
+        else:
+            self.emit(StepDone(name, state.laps + 1, state.step, self.data.plan.steps, bound))
+        if note.empty != self.empty:
+            self.emit(ComponentsWithoutRows(name, state.laps, note.empty))
+            self.empty = note.empty
+        if state.outcome is not None:
+            self.emit(RunEnded(name, state.outcome))

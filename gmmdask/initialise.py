@@ -8,27 +8,27 @@ from typing import Any
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
 
-from gmmdask.algorithms import Algorithm, Batch
+from gmmdask.algorithms import Algorithm, Batch, Beginning, Squarem
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep, ESteps, assigned_stats
 from gmmdask.execution import Executor
 from gmmdask.fit import Run, advance
 from gmmdask.frame import Frame, Prior
-from gmmdask.kernels import block_rows, kernel_for
+from gmmdask.kernels import block_rows
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
 from gmmdask.outcome import Callback, StartChosen
 from gmmdask.plan import make_plan
 from gmmdask.sources import ArraySource
-from gmmdask.stats import Layout
+from gmmdask.stats import Layout, Stats
 from gmmdask.task import Data
 
 START = 21  # what a generator is for: the middle of its key
 SCREENING_STEPS = 10  # EM steps on the sample before starts are compared
 FINALISTS = 3
-SAMPLE_LAPS = 100
-SAMPLE_TOL = 1e-4  # nats per row: finer than the sampling error of a sample of 100 rows a parameter
+SAMPLE_LAPS = 500
+SAMPLE_TOL = 1e-5  # nats per row: passes over the sample are cheap, and what they do passes over all rows need not
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,7 @@ def one_start(start: Start, rows: np.ndarray, frame: Frame, prior: Prior, random
     whitened = start.method == "kmeans-whitened"
     seen = frame.points_in(rows.astype(np.float64)) if whitened else rows
     assigned = assign("kmeans" if whitened else start.method, seen, start.n_components, random)
-    layout = Layout(FAMILIES[start.covariance_type], start.n_components, frame.d, frame.digest)
+    layout = Layout(start.covariance_type, start.n_components, frame.d, frame.digest)
     mixture = m_step(assigned_stats(layout, frame, rows, assigned), prior)
     return frame.mixture_in(_given(start, frame.mixture_out(mixture))) if start.given else mixture
 
@@ -160,21 +160,30 @@ class Ground:
     held_out: Data
     frame: Frame
     prior: Prior
-    kernel: str = "auto"
+    kernel: str = "products"
 
     def fit(self, mixtures: Sequence[Mixture], algorithm: Algorithm) -> list[Mixture]:
         """Each mixture after the algorithm has run on the sample; they share its passes."""
-        runs = (Run(f"{i}", algorithm, algorithm.start(m), self.frame, self.prior) for i, m in enumerate(mixtures))
-        return [run.state.mixture for run in advance(tuple(runs), self.sample, emit=lambda event: None)]
+        states = [algorithm.start(mixture, Beginning()) for mixture in mixtures]
+        runs = tuple(
+            Run(f"{i}", algorithm, state, self.frame, self.prior, self.kernel) for i, state in enumerate(states)
+        )
+        return [run.state.mixture for run in advance(runs, self.sample, emit=lambda event: None)]
 
     def scores(self, mixtures: Sequence[Mixture]) -> list[float]:
         """Mean log density of the held-out rows under each mixture, nats per row in data units, by one pass."""
-        steps = tuple((self.frame, EStep(mixture, kernel_for(mixture, self.kernel))) for mixture in mixtures)
+        steps = tuple((self.frame, EStep.of(mixture, self.kernel)) for mixture in mixtures)
         sums = self.held_out.sums(ESteps(steps, self.held_out.plan.block_rows))
         return [stats.log_likelihood / stats.weight + self.frame.log_det for stats in sums.items]
 
+    def statistics(self, mixture: Mixture) -> Stats:
+        """Of the sample under a mixture."""
+        work = ESteps(((self.frame, EStep.of(mixture, self.kernel)),), self.sample.plan.block_rows)
+        stats: Stats = self.sample.sums(work).items[0]
+        return stats
 
-def best_start(start: Start, n_init: int, seed: int, ground: Ground, tol: float, emit: Callback) -> Mixture:
+
+def best_start(start: Start, n_init: int, seed: int, ground: Ground, emit: Callback) -> Mixture:
     """The best of `n_init` starts, fitted to the sample by EM: what passes over all data then begin with.
 
     Every start takes ten EM steps; the three best by held-out score run to convergence on the sample, and the best
@@ -190,13 +199,14 @@ def best_start(start: Start, n_init: int, seed: int, ground: Ground, tol: float,
         mixtures.append(one_start(this, ground.rows, ground.frame, ground.prior, random))
     if start.given:
         return mixtures[0]
+    first = max(ground.scores(mixtures))
     if n_init > 1:
-        mixtures = ground.fit(mixtures, Batch(tol=0, max_iter=SCREENING_STEPS, kernel=ground.kernel))
+        mixtures = ground.fit(mixtures, Batch(tol=0, max_iter=SCREENING_STEPS))
         ranked = np.argsort([-score for score in ground.scores(mixtures)], kind="stable")
         mixtures = [mixtures[i] for i in ranked[:FINALISTS]]
-    polish = Batch(tol=max(tol, SAMPLE_TOL), max_iter=SAMPLE_LAPS, stop="predicted", kernel=ground.kernel)
+    polish = Squarem(Batch(tol=SAMPLE_TOL, max_iter=SAMPLE_LAPS, stop="predicted"))
     mixtures = ground.fit(mixtures, polish)
     final = ground.scores(mixtures)
     best = int(np.argmax(final))
-    emit(StartChosen("start", n_init, final[best], time.perf_counter() - began))
+    emit(StartChosen("start", n_init, final[best], final[best] - first, time.perf_counter() - began))
     return mixtures[best]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gmmdask.algorithms import Algorithm, State
+from gmmdask.algorithms import Algorithm, Beginning, Online, State
 from gmmdask.checkpoint import Checkpoint
 from gmmdask.compiled import warm_up
 from gmmdask.covariance import IllDefinedCovariance
@@ -31,11 +31,15 @@ from gmmdask.outcome import (
     PassDone,
     PilotDone,
     Reason,
+    RowsSorted,
+    StartChosen,
 )
 from gmmdask.pilot import FirstLook, Moments, first_look
-from gmmdask.planning import Settings, plan_fit, sample_sizes
+from gmmdask.plan import Plan
+from gmmdask.planning import Settings, fit_plan, plan_fit, sample_sizes
 from gmmdask.selfcheck import Expected
-from gmmdask.sources import Source
+from gmmdask.sources import ArraySource, Source
+from gmmdask.stats import Layout, Stats
 from gmmdask.task import Data
 
 
@@ -49,6 +53,7 @@ class Progress:
     look: FirstLook | None = None
     runs: tuple[Run, ...] = ()
     history: tuple[dict[str, Any], ...] = ()
+    stages: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +72,8 @@ class Fitted:
 def stored_classes() -> dict[str, type]:
     """Names and types of the frozen values that a checkpoint may hold."""
     plain = (Progress, FirstLook, Moments, Run, Frame, Prior, Mixture, Outcome, Reason)
-    return {kind.__name__: kind for kind in (*plain, *State.registry.values(), *all_algorithms(Algorithm))}
+    learned = (Stats, Layout, Online, Beginning)
+    return {kind.__name__: kind for kind in (*plain, *learned, *State.registry.values(), *all_algorithms(Algorithm))}
 
 
 def all_algorithms(kind: type) -> list[type]:
@@ -99,8 +105,6 @@ class Job:
         self.source, self.settings, self.executor = source, settings, executor
         self.plan, self.memory = plan_fit(source, settings, executor)
         self.callback, self.kernels = emit, dict[str, str]()
-        fast = getattr(settings.algorithm, "kernel", "auto")
-        self.kernel = "products" if fast == "auto" else fast
         self.checkpoint = None if checkpoint is None else Checkpoint(checkpoint, stored_classes(), resume)
         self.progress = self._begin()
 
@@ -110,7 +114,14 @@ class Job:
             self.progress = replace(self.progress, history=(*self.progress.history, asdict(event)))
         if isinstance(event, KernelChanged):
             self.kernels[event.run] = event.kernel
+        if isinstance(event, PilotDone):
+            self._stage({"stage": "first look", "seconds": event.seconds})
+        if isinstance(event, StartChosen):
+            self._stage({"stage": "start", "gained": event.gained, "seconds": event.seconds})
         self.callback(event)
+
+    def _stage(self, stage: dict[str, Any]) -> None:
+        self.progress = replace(self.progress, stages=(*self.progress.stages, stage))
 
     def _begin(self) -> Progress:
         found = self.checkpoint.load() if self.checkpoint is not None else None
@@ -133,7 +144,7 @@ class Job:
         laps = {run.name: run.state.laps for run in runs}
         # an interruption between the event of a pass and its checkpoint leaves a row of a pass that is made again
         history = tuple(row for row in found.history if row["lap"] <= laps.get(row["run"], 0))
-        return Progress(data, settings, found.seed, found.look, runs, history)
+        return Progress(data, settings, found.seed, found.look, runs, history, found.stages)
 
     def _continued(self, run: Run) -> Run:
         """A run from a checkpoint under the present `max_iter` and `tol`, which may end or reopen it."""
@@ -150,8 +161,8 @@ class Job:
         limit = getattr(self.settings.algorithm, "max_iter", 0)
         source, plan = self.source, self.plan
         self.callback(FitStarted("fit", source.n, source.d, len(plan.parts), limit, self.executor.name))
-        if self.kernel == "compiled":
-            self.callback(KernelReady("fit", self.kernel, warm_up()))
+        if self.settings.kernel == "compiled":
+            self.callback(KernelReady("fit", "compiled", warm_up()))
         with one_thread():
             try:
                 data = Data(source, plan, self.executor)
@@ -162,10 +173,10 @@ class Job:
                 frame = Frame.of(self.settings.family, look.moments.mean, look.moments.covariance)
                 without_spread = self._spread(frame, look)
                 if look.whole:
-                    start = self.settings.start
-                    data = in_memory(look.sample, start.covariance_type, start.n_components, self.executor.beside)
+                    rows = ArraySource(look.sample, "the sample")
+                    data = Data(rows, fit_plan(rows, self.settings), self.executor.beside)
                 if not self.progress.runs:
-                    self._start(frame, look)
+                    self._start(frame, look, data.plan)
                 self._advance(data, look)
             except BaseException:
                 if self.progress.look is not None:
@@ -178,6 +189,8 @@ class Job:
         look = first_look(data, self.progress.seed, *sample_sizes(self.source, self.settings))
         self.progress = replace(self.progress, look=look)
         self.emit(PilotDone("fit", len(look.sample), len(look.held_out), time.perf_counter() - began))
+        if look.is_sorted:
+            self.emit(RowsSorted("fit", look.order_ratio))
         self.save(now=True)
 
     def _spread(self, frame: Frame, look: FirstLook) -> tuple[int, ...]:
@@ -196,30 +209,36 @@ class Job:
         self.emit(DirectionsWithoutSpread("fit", features))
         return features
 
-    def _start(self, frame: Frame, look: FirstLook) -> None:
+    def _start(self, frame: Frame, look: FirstLook, plan: Plan) -> None:
         settings, start, seed = self.settings, self.settings.start, self.progress.seed
         prior = Prior.of(start.covariance_type, start.n_components, frame, settings.reg_covar)
+        mixed = not look.is_sorted or plan.window == len(plan.parts)
+        beginning = Beginning(seed, plan.steps, None, held_out=len(look.held_out) > 0, mixed=mixed)
         if look.whole:
             given = settings.random_state
             random = given if isinstance(given, np.random.RandomState) else np.random.RandomState(seed % 2**32)
             mixtures = [one_start(start, look.sample, frame, prior, random) for _ in range(settings.n_init)]
         else:
-            sample, held_out = (
-                in_memory(rows, start.covariance_type, start.n_components, self.executor.beside)
-                for rows in (look.sample, look.held_out)
+            ground = Ground(
+                look.sample, self._beside(look.sample), self._beside(look.held_out), frame, prior, settings.kernel
             )
-            ground = Ground(look.sample, sample, held_out, frame, prior, self.kernel)
-            mixtures = [
-                best_start(start, settings.n_init, seed, ground, getattr(settings.algorithm, "tol", 0), self.emit)
-            ]
+            mixtures = [best_start(start, settings.n_init, seed, ground, self.emit)]
+            if settings.algorithm.mini_batches and not start.given:
+                beginning = replace(beginning, sample=ground.statistics(mixtures[0]))
         runs = []
         for index, mixture in enumerate(mixtures):
-            state = settings.algorithm.start(mixture)
+            state = settings.algorithm.start(mixture, beginning)
             if settings.bounds:
                 state = replace(state, bounds=tuple(bound - frame.log_det for bound in settings.bounds))  # type: ignore[call-arg]
-            runs.append(Run(f"start-{index}" if len(mixtures) > 1 else "fit", settings.algorithm, state, frame, prior))
+            name = f"start-{index}" if len(mixtures) > 1 else "fit"
+            runs.append(Run(name, settings.algorithm, state, frame, prior, settings.kernel))
         self.progress = replace(self.progress, runs=tuple(runs))
         self.save(now=True)
+
+    def _beside(self, rows: np.ndarray) -> Data:
+        """The sample or the held-out rows as data of the driver's process."""
+        start = self.settings.start
+        return in_memory(rows, start.covariance_type, start.n_components, self.executor.beside)
 
     def _advance(self, data: Data, look: FirstLook) -> None:
         def save(runs: tuple[Run, ...]) -> None:
@@ -227,34 +246,57 @@ class Job:
             self.save()
 
         expected = Expected(look.moments.weight, look.moments.mean, look.moments.covariance)
-        advance(self.progress.runs, data, self.emit, expected, save)
+        held_out = self._beside(look.held_out) if len(look.held_out) else None
+        advance(self.progress.runs, data, self.emit, expected, save, held_out)
         self.save(now=True)
 
     def _fitted(self, without_spread: tuple[int, ...]) -> Fitted:
-        runs, history = self.progress.runs, self.progress.history
+        runs, history, look = self.progress.runs, self.progress.history, self.progress.look
+        assert look is not None
         last = {row["run"]: row["lower_bound"] for row in history}
         best = max(runs, key=lambda run: last.get(run.name, -np.inf))
         rows = tuple(row for row in history if row["run"] == best.name)
+        assert best.state.outcome is not None
+        stages = (*self.progress.stages, passes_stage(rows))
         outcome = best.state.outcome
-        assert outcome is not None
+        if not look.whole:
+            outcome = replace(outcome, sentence=f"{outcome.sentence} {in_words(stages)}")
         provenance = {
             "data": self.progress.data,
             "rows": self.source.n,
             "settings": {**self.progress.settings, "seed": self.progress.seed},
             "block_rows": self.plan.block_rows,
             "parts": len(self.plan.parts),
-            "kernel": self.kernels.get(best.name, self.kernel),
-            "versions": versions("numba") if self.kernel == "compiled" else versions(),
+            "kernel": self.kernels.get(best.name, self.settings.kernel),
+            "versions": versions("numba") if self.settings.kernel == "compiled" else versions(),
             "outcome": {
                 "reason": outcome.reason.value,
                 "sentence": outcome.sentence,
                 "predicted_gain": outcome.predicted_gain,
             },
+            "stages": list(stages),
             "history": list(rows),
         }
         bounds = tuple(row["lower_bound"] for row in rows)
         mixture = best.frame.mixture_out(best.state.mixture)
         return Fitted(mixture, outcome, best.state.laps, bounds, rows, provenance, without_spread)
+
+
+def passes_stage(history: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """What the passes over all rows bought: nats per row, laps, seconds."""
+    gained = history[-1]["lower_bound"] - history[0]["lower_bound"] if history else 0.0
+    seconds = sum(row["seconds"] for row in history)
+    return {"stage": "passes", "gained": gained, "passes": len(history), "seconds": seconds}
+
+
+def in_words(stages: tuple[dict[str, Any], ...]) -> str:
+    """What each stage bought."""
+    told = []
+    for stage in stages:
+        gained = f"{stage['gained']:+.2g} nats per row in " if "gained" in stage else ""
+        passes = f"{stage['passes']} passes, " if "passes" in stage else ""
+        told.append(f"{stage['stage']} {gained}{passes}{stage['seconds']:.1f} s")
+    return f"What it took: {'; '.join(told)}."
 
 
 def is_of(provenance: dict[str, Any], source: Source, settings: Settings) -> bool:

@@ -22,13 +22,12 @@ FLOOR_VALUE = float(np.exp(FLOOR))
 BLOCK_BYTES = 12 << 20  # measured: larger blocks leave the caches, with smaller ones threads wait for each other
 
 
-def kernel_for(mixture: Mixture, fast: str = "auto") -> str:
+def kernel_for(mixture: Mixture, fast: str = "products") -> str:
     """The name of the kernel for a mixture in frame coordinates: the fast one, if it is accurate enough.
 
-    `fast` names a kernel; "auto" is NumPy's, as long as nobody has looked whether there is a faster one.
+    `fast` is what that one is called.
     """
-    exact_enough = EPS * mixture.cancellation < CANCELLATION_LIMIT
-    return {"auto": "products"}.get(fast, fast) if exact_enough else "centred"
+    return fast if EPS * mixture.cancellation < CANCELLATION_LIMIT else "centred"
 
 
 def block_rows(family: Family, d: int, n_components: int) -> int:
@@ -100,10 +99,6 @@ class Kernel(Protocol):
         """Adds mass, first and second moments of weighted responsibilities (K, b)."""
         ...
 
-    def joint_sum(self) -> float:
-        """Σ w r log π_k N(x|k) over all rows so far: a linear function of the moments."""
-        ...
-
 
 class Products:
     """log π N = C F and moments = resp Fᵀ: two matrix products a block."""
@@ -113,10 +108,10 @@ class Products:
     def __init__(self, mixture: Mixture, frame: Frame, rows: int) -> None:
         family, d = mixture.family, frame.d
         self.p, self.shared = family.packed_size(d), family.shared
-        self.stats = Stats.zero(Layout(family, mixture.n_components, d, frame.digest))
-        self.quadratic, linear, constant = family.coefficients(mixture.root, mixture.means)
-        self.affine = np.column_stack([linear, constant + mixture.log_scale])
-        self.all = np.ascontiguousarray(self.affine if self.shared else np.hstack([self.quadratic, self.affine]))
+        self.stats = Stats.zero(Layout(family.name, mixture.n_components, d, frame.digest))
+        self.quadratic, linear, constant = mixture.coefficients
+        affine = np.column_stack([linear, constant + mixture.log_scale])
+        self.all = np.ascontiguousarray(affine if self.shared else np.hstack([self.quadratic, affine]))
         self.joint = Scratch(mixture.n_components, rows)
         self.sums = np.empty(self.all.shape)
 
@@ -134,11 +129,6 @@ class Products:
         stats.first[:] += self.sums[:, p:-1]
         stats.second[:] += np.dot(features[: self.p], weights) if self.shared else self.sums[:, :p]
 
-    def joint_sum(self) -> float:
-        stats = self.stats
-        affine = np.vdot(self.affine[:, :-1], stats.first) + self.affine[:, -1] @ stats.mass
-        return float(affine + np.vdot(self.quadratic, stats.second))
-
 
 class Centred:
     """Every component sees rows about its own mean; moments are accumulated about the means."""
@@ -147,7 +137,9 @@ class Centred:
 
     def __init__(self, mixture: Mixture, frame: Frame, rows: int) -> None:
         self.mixture, self.p = mixture, mixture.family.packed_size(frame.d)
-        self.stats = Stats.zero(Layout(mixture.family, mixture.n_components, frame.d, frame.digest), mixture.means)
+        self.stats = Stats.zero(
+            Layout(mixture.covariance_type, mixture.n_components, frame.d, frame.digest), mixture.means
+        )
         self.joint = Scratch(mixture.n_components, rows)
         self.z = Scratch(frame.d, rows)
 
@@ -172,11 +164,6 @@ class Centred:
             stats.mass[k] += resp[k].sum()
             stats.first[k] += z @ resp[k]
             stats.second[0 if family.shared else k] += family.scatter(z, resp[k])
-
-    def joint_sum(self) -> float:
-        mixture = self.mixture
-        quadratic, _, _ = mixture.family.coefficients(mixture.root, np.zeros_like(mixture.means))
-        return float(mixture.log_scale @ self.stats.mass + np.vdot(quadratic, self.stats.second))
 
 
 KERNELS: dict[str, type[Kernel]] = {"products": Products, "centred": Centred}

@@ -1,5 +1,6 @@
 """A Gaussian mixture as a frozen value."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 
 from gmmdask.covariance import FAMILIES, Family
 from gmmdask.covariance._base import Array
+from gmmdask.stats import Stats
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,15 @@ class Mixture:
     def family(self) -> Family:
         return FAMILIES[self.covariance_type]
 
+    @cached_property
+    def digest(self) -> str:
+        """Names the mixture: statistics at different mixtures must not add."""
+        arrays = b"".join(array.tobytes() for array in (self.weights, self.means, self.covariances))
+        return hashlib.sha256(f"{self.covariance_type} {self.means.shape}".encode() + arrays).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        return f"{self.covariance_type} mixture {self.digest} (K={self.n_components}, d={self.d})"
+
     @property
     def n_components(self) -> int:
         return self.means.shape[0]
@@ -55,6 +66,11 @@ class Mixture:
         with np.errstate(divide="ignore"):
             log_weights = np.log(self.weights)
         return log_weights - 0.5 * self.d * np.log(2 * np.pi) + self.family.half_log_det_precision(self.root, self.d)
+
+    @cached_property
+    def coefficients(self) -> tuple[Array, Array, Array]:
+        """Quadratic (R, p), linear (K, d) and constant (K,) coefficients of -½|U(x-μ)|² on the features of a row."""
+        return self.family.coefficients(self.root, self.means)
 
     @cached_property
     def cancellation(self) -> float:
@@ -85,6 +101,25 @@ class Mixture:
     def by_weight(self) -> "Mixture":
         """The same mixture, heaviest component first."""
         return self.reordered(np.argsort(-self.weights, kind="stable"))
+
+    def coordinates(self) -> Array:
+        """The mixture as one vector of unconstrained numbers: log weights, means, and the family's coordinates."""
+        log_weights = np.log(np.maximum(self.weights, np.finfo(np.float64).tiny))
+        return np.concatenate([log_weights, self.means.ravel(), self.family.coordinates(self.covariances).ravel()])
+
+    def at(self, coordinates: Array) -> "Mixture":
+        """The mixture of this one's family and shape at any vector of `coordinates`; weights by softmax."""
+        k, d = self.means.shape
+        weights = np.exp(coordinates[:k] - coordinates[:k].max())
+        means, rest = coordinates[k : k + k * d].reshape(k, d), coordinates[k + k * d :]
+        covariances = self.family.from_coordinates(rest.reshape(1 if self.family.shared else k, -1), d)
+        return Mixture(self.covariance_type, weights / weights.sum(), means.copy(), covariances)
+
+    def expected_log_joint(self, stats: Stats) -> float:
+        """Σ w r log π_k N(x|k) in nats, of rows with these statistics, of whichever mixture these are."""
+        about = stats.about(self.means)
+        used = about.mass > 0  # a component of weight zero has log weight -inf and no rows
+        return float(self.log_scale[used] @ about.mass[used] + np.vdot(self.coefficients[0], about.second))
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[Array, np.ndarray]:
         """n independent rows (n, d) and the components (n,) that they came from."""

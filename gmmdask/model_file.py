@@ -1,5 +1,6 @@
-"""A fitted mixture <-> one file, without pickle."""
+"""A fitted mixture, or statistics at one <-> one file, without pickle."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,11 @@ import numpy as np
 
 from gmmdask import container
 from gmmdask.covariance import FAMILIES
+from gmmdask.frame import Frame
 from gmmdask.mixture import Mixture
+from gmmdask.stats import Layout, Stats
+
+PARTS = ("frame_origin", "frame_matrix", "frame_inverse", "origin", "vector")  # of statistics, beside the mixture
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,22 +21,25 @@ class Model:
     """A mixture in data units, and where it came from.
 
     `provenance` is a JSON value: data fingerprint, settings, versions, kernel, outcome, history. Never a secret.
+    `state` is what a fit that goes on needs beyond, a frozen dataclass, or None.
     """
 
     mixture: Mixture
     provenance: dict[str, Any]
+    state: Any = None
 
 
 def save_model(path: str | Path, model: Model) -> None:
     """Writes the model atomically; an existing file is replaced."""
-    mixture = model.mixture
-    content = {"covariance_type": mixture.covariance_type, "provenance": model.provenance}
-    arrays = {"weights": mixture.weights, "means": mixture.means, "covariances": mixture.covariances}
+    arrays = arrays_of(model.mixture)
+    content: dict[str, Any] = {"covariance_type": model.mixture.covariance_type, "provenance": model.provenance}
+    if model.state is not None:
+        content["state"] = container.pack(model.state, arrays)
     container.write(path, "model", content, arrays)
 
 
-def load_model(path: str | Path) -> Model:
-    """Reads a model.
+def load_model(path: str | Path, classes: Mapping[str, type] | None = None) -> Model:
+    """Reads a model; its state only where the `classes` that may be in it are given.
 
     Raises
     ------
@@ -39,10 +47,27 @@ def load_model(path: str | Path) -> Model:
         If it is not a readable model file of this or an older version, or its arrays do not fit together.
     """
     content, arrays = container.read(path, "model")
+    mixture = mixture_of(path, content, arrays)
+    state = None
+    if classes is not None and "state" in content:
+        state = container.unpack(content["state"], arrays, classes)
+    try:
+        return Model(mixture, dict(content["provenance"]), state)
+    except (KeyError, ValueError, TypeError) as error:
+        raise container.FileError(f"{path}: not a complete model ({error!r}).") from error
+
+
+def arrays_of(mixture: Mixture) -> container.Arrays:
+    """What a file holds of a mixture, beside its covariance type."""
+    return {"weights": mixture.weights, "means": mixture.means, "covariances": mixture.covariances}
+
+
+def mixture_of(path: str | Path, content: Any, arrays: container.Arrays) -> Mixture:
+    """The mixture that a file at `path` holds; FileError if its arrays are missing or do not fit together."""
     try:
         weights, means, covariances = (arrays[name] for name in ("weights", "means", "covariances"))
         family = FAMILIES[content["covariance_type"]]
-        (n_components, d), provenance = means.shape, dict(content["provenance"])
+        n_components, d = means.shape
     except (KeyError, ValueError, TypeError) as error:
         raise container.FileError(f"{path}: not a complete model ({error!r}).") from error
     wanted = family.own_shape(n_components, d)
@@ -53,4 +78,26 @@ def load_model(path: str | Path) -> Model:
             f"{path}: arrays do not fit together: weights {weights.shape}, means {means.shape}, covariances "
             f"{covariances.shape}, expected ({n_components},) and {wanted}."
         )
-    return Model(Mixture(content["covariance_type"], weights, means, covariances), provenance)
+    return Mixture(content["covariance_type"], weights, means, covariances)
+
+
+def save_statistics(path: str | Path, mixture: Mixture, frame: Frame, stats: Stats) -> None:
+    """Writes statistics in a frame, and the mixture (in data units) they were taken at; a file there is replaced."""
+    parts = (frame.origin, frame.matrix, frame.inverse, stats.origin, stats.vector)
+    arrays = {**arrays_of(mixture), **dict(zip(PARTS, parts, strict=True))}
+    container.write(path, "statistics", {"covariance_type": mixture.covariance_type}, arrays)
+
+
+def load_statistics(path: str | Path) -> tuple[Mixture, Frame, Stats]:
+    """What `save_statistics` was given; FileError if it cannot be read or its arrays do not fit together."""
+    content, arrays = container.read(path, "statistics")
+    mixture = mixture_of(path, content, arrays)
+    k, d, square = mixture.n_components, mixture.d, mixture.family.whitening(np.eye(mixture.d))[0].shape
+    size = Layout(mixture.covariance_type, k, d, "").size
+    wanted = dict(zip(PARTS, ((d,), square, square, (k, d), (size,)), strict=True))
+    found = {name: arrays[name].shape for name in PARTS if name in arrays}
+    if found != wanted or any(arrays[name].dtype != np.float64 for name in PARTS):
+        raise container.FileError(f"{path}: not complete statistics: expected float64 {wanted}, found {found}.")
+    centre, matrix, inverse, origin, vector = (arrays[name] for name in PARTS)
+    frame = Frame(centre, matrix, inverse)
+    return mixture, frame, Stats(Layout(mixture.covariance_type, k, d, frame.digest), origin, vector)

@@ -10,6 +10,7 @@ class Reason(Enum):
 
     CONVERGED = "converged"
     MAX_ITER = "max_iter"
+    STREAM = "stream"  # it has not ended: more rows may come
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,22 @@ class PilotDone(Event):
 
 
 @dataclass(frozen=True)
+class RowsSorted(Event):
+    """The order of rows is far from random: means of blocks vary `ratio` times as much as those of shuffled rows."""
+
+    ratio: float
+
+
+@dataclass(frozen=True)
 class StartChosen(Event):
-    """A start was chosen among several on the sample by `score` (nats per row, on held-out rows if there are any)."""
+    """A start was chosen among several on the sample by `score` (nats per row, on held-out rows if there are any).
+
+    `gained` is what EM on the sample has added to the best start's score.
+    """
 
     starts: int
     score: float
+    gained: float
     seconds: float
 
 
@@ -83,6 +95,18 @@ class KernelReady(Event):
 
     kernel: str
     seconds: float
+
+
+@dataclass(frozen=True)
+class StepDone(Event):
+    """One step of a lap that takes several: how many of `steps` are behind, and the algorithm's estimate of the lower
+    bound so far, in nats per row (data units).
+    """
+
+    lap: int
+    step: int
+    steps: int
+    lower_bound: float
 
 
 @dataclass(frozen=True)

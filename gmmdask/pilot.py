@@ -77,9 +77,14 @@ def row_keys(seed: int, first_row: int, n: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What the pilot found; adds."""
+    """What the pilot found; adds.
+
+    `within` (d,) is the scatter of rows about the mean of their block, of which there are `blocks`.
+    """
 
     moments: Moments
+    within: Array
+    blocks: int
     n_bad: int
     first_bad: int
     sample: Sample
@@ -87,10 +92,30 @@ class Findings:
     def __add__(self, other: "Findings") -> "Findings":
         return Findings(
             self.moments + other.moments,
+            self.within + other.within,
+            self.blocks + other.blocks,
             self.n_bad + other.n_bad,
             min(self.first_bad, other.first_bad),
             self.sample + other.sample,
         )
+
+    @property
+    def order_ratio(self) -> float:
+        """How much more the means of blocks differ than those of shuffled rows would: b Var(means)/mean variance.
+
+        Mean over features; 1 for shuffled rows, up to the rows of a block for sorted ones.
+        """
+        n, blocks, total = self.moments.weight, self.blocks, np.diag(self.moments.scatter)
+        spread = (self.within > 1e-12 * total) & (total > 0)
+        if not spread.any() or blocks < 2 or n <= blocks:
+            return 1.0
+        between = np.maximum(total - self.within, 0.0)[spread] / (blocks - 1)
+        return float(np.mean(between / (self.within[spread] / (n - blocks))))
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether the order of rows is certainly not random: beyond what few blocks show by chance."""
+        return self.blocks > 1 and self.order_ratio > max(3.0, 1 + 5 * (2 / (self.blocks - 1)) ** 0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +141,7 @@ class Pilot:
     def __call__(self, blocks: Iterable[Block]) -> Findings:
         d = self.d
         moments, n_bad, first_bad = Moments(0.0, np.zeros(d), np.zeros((d, d))), 0, NONE
+        within, blocks_seen = np.zeros(d), 0
         kept = [Sample(np.empty(0, np.int64), np.empty(0, np.uint64), np.empty((0, d), self.dtype))]
         for block in blocks:
             with np.errstate(invalid="ignore", over="ignore"):
@@ -125,9 +151,10 @@ class Pilot:
                 n_bad, first_bad = n_bad + len(bad), min(first_bad, block.first_row + int(bad[0]))
                 continue
             moments = moments + found
+            within, blocks_seen = within + np.diag(found.scatter), blocks_seen + 1
             kept.append(self._draw(block))
         columns = ([getattr(sample, name) for sample in kept] for name in ("numbers", "keys", "rows"))
-        return Findings(moments, n_bad, first_bad, Sample(*map(np.concatenate, columns)))
+        return Findings(moments, within, blocks_seen, n_bad, first_bad, Sample(*map(np.concatenate, columns)))
 
     def _draw(self, block: Block) -> Sample:
         keys = row_keys(self.seed, block.first_row, len(block.rows))
@@ -139,13 +166,16 @@ class Pilot:
 class FirstLook:
     """What a fit knows after its pilot: moments, the sample (m, d) and the held-out rows (h, d).
 
-    `whole` says that the sample is all rows, in their order; there are no held-out rows then.
+    `whole` says that the sample is all rows, in their order; there are no held-out rows then. `order_ratio` tells how
+    far the order of rows is from random (1), `is_sorted` whether it certainly is not.
     """
 
     moments: Moments
     sample: np.ndarray
     held_out: np.ndarray
     whole: bool
+    order_ratio: float = 1.0
+    is_sorted: bool = False
 
 
 def first_look(data: Data, seed: int, sample_rows: int, held_out_rows: int) -> FirstLook:
@@ -172,4 +202,4 @@ def first_look(data: Data, seed: int, sample_rows: int, held_out_rows: int) -> F
         )
     sample = found.sample.smallest(sample_rows)
     held_out = np.empty((0, data.source.d), dtype) if whole else found.sample.smallest(held_out_rows, skip=sample_rows)
-    return FirstLook(found.moments, sample, held_out, whole)
+    return FirstLook(found.moments, sample, held_out, whole, found.order_ratio, found.is_sorted)

@@ -1,23 +1,25 @@
 """What a fit will do and take, from data and settings alone, before anything is read."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from gmmdask.algorithms import Algorithm
-from gmmdask.compiled import fast_kernel
+from gmmdask.algorithms import Algorithm, enough_rows
 from gmmdask.covariance import FAMILIES, Family
 from gmmdask.estep import peak_bytes
-from gmmdask.execution import Executor, setting
+from gmmdask.execution import Executor
 from gmmdask.initialise import Start
 from gmmdask.kernels import block_rows
-from gmmdask.plan import Plan, make_plan
+from gmmdask.plan import Plan, interleaved, make_plan
 from gmmdask.sources import DataError, Source
+from gmmdask.stats import Layout
 
 SAMPLE_BYTES = 64 << 20
 MIN_BLOCK_ROWS = 128
 MIN_SAMPLE_ROWS = 10_000
 MIN_HELD_OUT_ROWS = 1_000
 COMPILER_BYTES = 48 << 20  # what Numba allocates; the pages of its libraries are given back when memory is short
+WINDOW_BYTES = 256 << 20  # of float64 rows that are in flight together where a lap is made of mini-batches
+STEP_ROWS = 1 << 18  # of a mini-batch at most: more steps cost little, and every one is an M-step
 OVERHEAD_BYTES = 96 << 20  # modules imported on the way, stacks of threads, and what the allocator keeps
 
 
@@ -35,6 +37,7 @@ class Settings:
     memory_limit : bytes that the fit may add to its process; shapes the plan. None for constants of the code.
     sample_rows : rows of the pilot's sample; None for about 100 a parameter.
     bounds : lower bounds (nats per row) of earlier passes that a warm start goes on from.
+    kernel : the fast one, "products" or "compiled".
     """
 
     start: Start
@@ -45,6 +48,7 @@ class Settings:
     memory_limit: int | None = None
     sample_rows: int | None = None
     bounds: tuple[float, ...] = ()
+    kernel: str = "products"
 
     @property
     def family(self) -> Family:
@@ -52,7 +56,6 @@ class Settings:
 
     def describe(self) -> dict[str, Any]:
         """What decides the model, as JSON values: but for `max_iter` and `tol`, a resumed fit must have the same."""
-        algorithm = {"name": type(self.algorithm).__name__, **asdict(self.algorithm)}  # type: ignore[call-overload]
         seed = self.random_state if isinstance(self.random_state, int | None) else "RandomState"
         given = {
             name: part.tolist()
@@ -63,21 +66,15 @@ class Settings:
             "n_components": self.start.n_components,
             "covariance_type": self.start.covariance_type,
             "init_params": self.start.method,
-            "algorithm": algorithm,
+            "algorithm": self.algorithm.describe(),
             "reg_covar": self.reg_covar,
             "n_init": self.n_init,
             "random_state": seed,
             "memory_limit": self.memory_limit,
             "sample_rows": self.sample_rows,
+            "kernel": self.kernel,
             **({"given": given} if given else {}),
         }
-
-
-def with_fast_kernel(algorithm: Algorithm) -> Algorithm:
-    """The algorithm with its kernel settled by the configuration and by what is installed here, for all workers."""
-    if getattr(algorithm, "kernel", None) != "auto":
-        return algorithm
-    return replace(algorithm, kernel=fast_kernel(setting("kernel")))  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -102,6 +99,19 @@ def sample_sizes(source: Source, settings: Settings) -> tuple[int, int]:
     return wanted, max(MIN_HELD_OUT_ROWS, wanted // 10)
 
 
+def fit_plan(source: Source, settings: Settings) -> Plan:
+    """The plan of the passes, before memory has a say in the rows of a block."""
+    k, d, algorithm = settings.start.n_components, source.d, settings.algorithm
+    rows = block_rows(settings.family, d, k)
+    if not algorithm.mini_batches:
+        return make_plan(source.edges, d, rows)
+    enough = enough_rows(k, k - 1 + k * d + settings.family.n_parameters(k, d))
+    step_rows = max(enough, min(STEP_ROWS, source.n // algorithm.mini_batches))
+    limit = settings.memory_limit
+    window = WINDOW_BYTES if limit is None else min(WINDOW_BYTES, limit // 4)
+    return interleaved(source.edges, d, rows, step_rows, window)
+
+
 def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Plan, Memory]:
     """The plan of a fit and the memory it will take; nothing has been read yet.
 
@@ -123,8 +133,8 @@ def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Pl
             f"{source.name}: a sample of sample_rows={settings.sample_rows} rows cannot start {k} components. Set "
             f"sample_rows to {k} or more, better {100 * k}."
         )
-    rows = block_rows(settings.family, d, k)
-    plan = make_plan(source.edges, d, rows)
+    plan = fit_plan(source, settings)
+    rows = plan.block_rows
     reading = max(source.read_bytes(part.start, part.stop) for part in plan.parts)
 
     def task_bytes(rows: int) -> int:
@@ -163,11 +173,16 @@ def least_limit(source: Source, settings: Settings, task: int) -> int:
 
 
 def driver_bytes(source: Source, settings: Settings) -> int:
-    """Bytes of the sample while it is drawn, clustered and fitted, of statistics that wait, and of all else."""
+    """Bytes of the sample while it is drawn, clustered and fitted, of rows in flight, statistics and all else."""
     wanted, held_out = sample_sizes(source, settings)
     k, d, runs = settings.start.n_components, source.d, settings.n_init
     rows = min(source.n, wanted + held_out)
     soft = 16 * rows * k if settings.start.method == "random" else 0
     scratch = peak_bytes(settings.family, k, d, block_rows(settings.family, d, k), runs)
-    compiler = COMPILER_BYTES if getattr(settings.algorithm, "kernel", None) == "compiled" else 0
-    return OVERHEAD_BYTES + compiler + 5 * rows * d * 8 + soft + 2 * scratch
+    plan = fit_plan(source, settings)
+    largest = max(part.stop - part.start for part in plan.parts)
+    in_flight = plan.window * largest * d * source.dtype.itemsize if settings.algorithm.mini_batches else 0
+    stats = 8 * Layout(settings.start.covariance_type, k, d, "").size
+    kept = runs * settings.algorithm.kept_bytes(stats, plan.steps)
+    compiler = COMPILER_BYTES if settings.kernel == "compiled" else 0
+    return OVERHEAD_BYTES + compiler + 5 * rows * d * 8 + soft + 2 * scratch + in_flight + kept

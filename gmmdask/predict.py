@@ -13,13 +13,14 @@ import zarr
 from dask._task_spec import Task
 from dask.highlevelgraph import HighLevelGraph
 
+from gmmdask.densities import LogJoint, check_features
 from gmmdask.execution import Executor, Threads, one_thread
 from gmmdask.frame import Frame
-from gmmdask.kernels import KERNELS, Features, block_rows, kernel_for, soft_assignment
+from gmmdask.kernels import block_rows, soft_assignment
 from gmmdask.mixture import Mixture
 from gmmdask.outputs import MARK, check_outputs, replacing
 from gmmdask.plan import make_plan
-from gmmdask.sources import ArraySource, DataError, Source, addresses
+from gmmdask.sources import ArraySource, Source, addresses, regular_edges
 from gmmdask.sources.dask import DaskSource
 from gmmdask.task import Block, Data, cut_blocks
 
@@ -68,45 +69,17 @@ class Evaluator:
     """A prediction with the scratch memory of one task."""
 
     def __init__(self, prediction: Prediction, name: str) -> None:
-        frame, rows = prediction.frame, prediction.block_rows
-        inside = frame.mixture_in(prediction.mixture)
-        self.what, self.log_det, self.name = prediction.what, frame.log_det, name
-        self.features = Features(inside.family, frame, rows)
-        self.kernel = KERNELS[kernel_for(inside)](inside, frame, rows)
+        frame = prediction.frame
+        self.what, self.log_det = prediction.what, frame.log_det
+        self.log_joint = LogJoint(frame, frame.mixture_in(prediction.mixture), prediction.block_rows, name)
 
     def __call__(self, block: Block) -> np.ndarray:
-        """Values (b,) or (b, K) of a block; they are overwritten by the next call.
-
-        Raises
-        ------
-        DataError
-            If a row holds NaN or infinity, or is so far from the mixture that its density is beyond float64.
-        """
-        with np.errstate(over="ignore", invalid="ignore"):
-            features = self.features.enter(block.rows)
-            if self.kernel.needs_quadratic:
-                self.features.quadratic(features)
-            joint = self.kernel.log_joint(features)
-        refuse_bad_rows(block, joint, self.name)
+        """Values (b,) or (b, K) of a block; they are overwritten by the next call."""
+        _, joint = self.log_joint(block)
         if self.what == "labels":
             return joint.argmax(axis=0)
         log_density = soft_assignment(joint)
         return joint.T if self.what == "proba" else log_density + self.log_det
-
-
-def refuse_bad_rows(block: Block, joint: np.ndarray, name: str) -> None:
-    """Refuses rows without a finite log joint density (K, b), which would have no label; the first is named."""
-    bad = ~np.isfinite(joint.max(axis=0))
-    if not bad.any():
-        return
-    at = int(np.argmax(bad))
-    row = block.first_row + at
-    if not np.isfinite(block.rows[at]).all():
-        raise DataError(f"{name}: Input contains NaN or infinity, first in row {row}. Drop or impute such rows first.")
-    raise DataError(
-        f"{name}: row {row} is so far from the mixture that its density is beyond float64. Check its numbers and their "
-        "units."
-    )
 
 
 class Sink(Protocol):
@@ -185,14 +158,6 @@ class Write:
         return count
 
 
-def check_features(mixture: Mixture, source: Source) -> None:
-    """Refuses rows of another width than the mixture's."""
-    if source.d != mixture.d:
-        raise DataError(
-            f"{source.name}: X has {source.d} features, but GaussianMixture is expecting {mixture.d} features as input."
-        )
-
-
 def predict(mixture: Mixture, source: Source, what: str) -> Any:
     """Values for every row: a NumPy array for rows in memory, else a lazy dask array, aligned with storage chunks."""
     check_features(mixture, source)
@@ -208,8 +173,10 @@ def predict(mixture: Mixture, source: Source, what: str) -> Any:
     return _lazy(prediction, source)
 
 
-def _pass(source: Source, work: Write, prediction: Prediction, executor: Executor) -> int:
-    plan = make_plan(source.edges, source.d, prediction.block_rows)
+def _pass(
+    source: Source, work: Write, prediction: Prediction, executor: Executor, edges: np.ndarray | None = None
+) -> int:
+    plan = make_plan(source.edges if edges is None else edges, source.d, prediction.block_rows)
     with one_thread():
         count: int = Data(source, plan, executor).sums(work)
     return count
@@ -242,6 +209,8 @@ def write_predictions(
 ) -> None:
     """Writes a Zarr group with one array for each of `whats`, chunk by chunk, aligned with the source's chunks.
 
+    Where reads may begin at any row, chunks of unequal size (Parquet's row groups) become equal ones.
+
     Raises
     ------
     OutputError
@@ -249,22 +218,23 @@ def write_predictions(
     """
     check_features(mixture, source)
     check_outputs([path], overwrite, inputs=addresses(source), folders=True)
+    edges = regular_edges(source.n, source.chunk_rows) if source.divisible else source.edges
     with replacing([path]) as (place,):
         zarr.open_group(str(place), mode="w", attributes={MARK: {"what": list(whats)}})
         predictions = [Prediction(mixture, what) for what in whats]
         for prediction in predictions:
-            _create(str(place / prediction.what), source, prediction)
+            _create(str(place / prediction.what), edges, prediction)
         outputs = tuple((prediction, ZarrTarget(str(place / prediction.what))) for prediction in predictions)
-        _pass(source, Write(outputs, source.name), predictions[0], executor)
+        _pass(source, Write(outputs, source.name), predictions[0], executor, edges)
 
 
-def _create(path: str, source: Source, prediction: Prediction) -> None:
+def _create(path: str, edges: np.ndarray, prediction: Prediction) -> None:
     k = prediction.mixture.n_components
     dtype: Any = np.min_scalar_type(k - 1) if prediction.what == "labels" else np.float64
     zarr.create_array(
         path,
-        shape=(source.n, *prediction.columns),
-        chunks=(int(np.gcd.reduce(source.edges[1:-1])) or source.n, *prediction.columns),
+        shape=(int(edges[-1]), *prediction.columns),
+        chunks=(int(np.gcd.reduce(edges[1:-1])) or int(edges[-1]), *prediction.columns),
         dtype=dtype,
         config={"write_empty_chunks": True},
     )

@@ -1,4 +1,4 @@
-"""Every full pass must find again what the pilot found (promise P10)."""
+"""Every lap must find again what the pilot found (promise P10)."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,16 @@ from gmmdask.frame import Frame
 from gmmdask.kernels import EPS
 from gmmdask.stats import Stats
 
+CHANGED = "the data changed under the fit. Fit a copy or a snapshot that nobody writes to."
+
 
 class ChangedData(ValueError):
-    """Statistics of a full pass contradict the pilot: the data changed under the fit."""
+    """Statistics of all rows contradict the pilot: the data changed under the fit."""
 
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """What every full pass must find again (promise P10): total weight, mean (d,) and covariance (d, d) of the data."""
+    """What every lap must find again (promise P10): total weight, mean (d,) and covariance (d, d) of the data."""
 
     weight: float
     mean: Array
@@ -40,6 +42,33 @@ def check(stats: Stats, frame: Frame, expected: Expected, name: str) -> None:
     if total.weight != expected.weight or not np.all(np.abs(found - wanted) <= tolerance):
         raise ChangedData(
             f"{name}: a pass over all rows does not add up to what the first pass found (weight {total.weight:g} "
-            f"against {expected.weight:g}, moments off by {np.max(np.abs(found - wanted)):.2g} per row): the data "
-            "changed under the fit. Fit a copy or a snapshot that nobody writes to."
+            f"against {expected.weight:g}, moments off by {np.max(np.abs(found - wanted)):.2g} per row): {CHANGED}"
         )
+
+
+class Tally:
+    """What a run has read since its last lap ended: seconds, rows, and what their statistics add up to.
+
+    Parameters
+    ----------
+    name : of the data.
+    whole : whether it will have seen the lap from its beginning on: a run may be resumed in the middle of one.
+    """
+
+    def __init__(self, name: str, whole: bool = True) -> None:
+        self.name, self.whole, self.seconds, self.rows = name, whole, 0.0, 0
+        self.total: Stats | None = None
+
+    def add(self, seconds: float, stats: Stats | None) -> None:
+        """One step; ChangedData if its statistics are not finite, which those of rows that the pilot has seen are."""
+        self.seconds += seconds
+        if stats is not None:
+            if not np.isfinite(stats.vector).all():
+                raise ChangedData(f"{self.name}: rows hold NaN or infinity, moments off by nan: {CHANGED}")
+            self.rows += int(stats.weight)
+            stats = stats.about(np.zeros_like(stats.origin))
+            self.total = stats if self.total is None else self.total + stats
+
+    def check(self, frame: Frame, expected: Expected) -> None:
+        if self.whole and self.total is not None:
+            check(self.total, frame, expected, self.name)

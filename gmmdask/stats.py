@@ -2,21 +2,28 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
-from gmmdask.covariance import Family
+from gmmdask.covariance import FAMILIES, Family
 from gmmdask.covariance._base import Array
+
+ROUNDING = 1e-11  # of a sum: what the order of its terms may change
 
 
 @dataclass(frozen=True)
 class Layout:
     """What a statistics vector holds: W, mass (K,), first (K, d), second (R, p), outside, log likelihood, entropy."""
 
-    family: Family
+    covariance_type: str
     n_components: int
     d: int
     frame: str
+
+    @cached_property
+    def family(self) -> Family:
+        return FAMILIES[self.covariance_type]
 
     @cached_property
     def second_shape(self) -> tuple[int, int]:
@@ -46,7 +53,7 @@ class Stats:
         return cls(layout, origin, np.zeros(layout.size))
 
     def _view(self, start: int, shape: tuple[int, ...]) -> Array:
-        return self.vector[start : start + int(np.prod(shape))].reshape(shape)
+        return self.vector[start : start + prod(shape)].reshape(shape)
 
     @property
     def weight(self) -> float:
@@ -68,6 +75,11 @@ class Stats:
     @property
     def mass(self) -> Array:
         return self._view(4, (self.layout.n_components,))
+
+    @property
+    def empty(self) -> tuple[int, ...]:
+        """Components of less than one row."""
+        return tuple(int(k) for k in np.flatnonzero(self.mass < 1))
 
     @property
     def first(self) -> Array:
@@ -93,8 +105,41 @@ class Stats:
             raise ValueError("statistics about different origins do not add: call `about` with a common origin first")
         return Stats(self.layout, self.origin, self.vector + other.vector)
 
+    def __sub__(self, other: "Stats") -> "Stats":
+        """Statistics without the rows of the other; the same errors as of a sum."""
+        return self + other.scaled(-1.0)
+
+    def without(self, other: "Stats") -> "Stats":
+        """Statistics without rows that are among these; what is only rounding is left out.
+
+        Raises
+        ------
+        ValueError
+            If the other has more weight or mass than there is, beyond rounding; and as of a sum.
+        """
+        left = self - other
+        if left.weight < -ROUNDING * self.weight:
+            raise ValueError(f"a weight of {left.weight:.6g} would be left. Subtract only what was added, once.")
+        short, gone = left.mass < -ROUNDING * self.mass, left.mass <= ROUNDING * self.mass
+        if short.any():
+            k = int(np.argmax(short))
+            raise ValueError(
+                f"component {k} would keep a mass of {left.mass[k]:.6g}. Subtract only what was added, once."
+            )
+        if left.weight <= ROUNDING * self.weight:
+            return Stats.zero(self.layout, self.origin)
+        for moment in (left.mass, left.first, *(() if self.layout.family.shared else (left.second,))):
+            moment[gone] = 0.0
+        return left
+
+    def scaled(self, factor: float) -> "Stats":
+        """As if every row had `factor` times its weight."""
+        return Stats(self.layout, self.origin, self.vector * factor)
+
     def about(self, origin: Array) -> "Stats":
         """The same statistics with moments about another origin (K, d)."""
+        if np.array_equal(origin, self.origin):
+            return self
         family, shift = self.layout.family, origin - self.origin
         moved = Stats(self.layout, origin, self.vector.copy())
         shifted_mass = self.mass[:, None] * shift

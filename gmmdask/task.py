@@ -10,13 +10,16 @@ import numpy as np
 from dask._task_spec import DataNode, List, Task, TaskRef
 
 from gmmdask.execution import Executor, tree
-from gmmdask.plan import Plan, Slice
+from gmmdask.plan import Part, Plan, Slice
 from gmmdask.sources import DataError, Source
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """The rows (b, d) of one kernel call, their weights (b,) or None, and the number of the first."""
+    """The rows (b, d) of one kernel call, their weights (b,) or None, and the number of the first.
+
+    Rows follow one another in the data, but for those of a slice: then the number counts rows of the slice.
+    """
 
     rows: np.ndarray
     weights: np.ndarray | None
@@ -55,12 +58,41 @@ def cut_blocks(pieces: Iterable[np.ndarray], first_row: int, block_rows: int) ->
         yield Block(np.concatenate(held) if len(held) > 1 else held[0], None, first_row)
 
 
-def run_task(argument: Source | list[np.ndarray], piece: Slice, block_rows: int, work: Work) -> Any:
+Argument = Source | list[np.ndarray]  # what a task reads its part from: a source, or blocks of a dask array
+
+
+def pieces_of(argument: Argument, part: Part) -> Iterable[np.ndarray]:
+    return argument if isinstance(argument, list) else argument.read(part.start, part.stop)
+
+
+def run_task(argument: Argument | np.ndarray, piece: Slice, block_rows: int, work: Work) -> Any:
     """One task: reads a slice of a part and returns what `work` makes of it. Pure: it can be run again elsewhere."""
-    part = piece.part
-    pieces = argument if isinstance(argument, list) else argument.read(part.start, part.stop)
-    blocks = cut_blocks(pieces, part.start, block_rows)
-    return work(block for i, block in enumerate(blocks) if i % piece.of == piece.k)
+    first = piece.part.start
+    pieces = [argument] if isinstance(argument, np.ndarray) else pieces_of(argument, piece.part)
+    if piece.of > 1:
+        pieces = every_row(pieces, piece.k, piece.of)
+    return work(cut_blocks(pieces, first, block_rows))
+
+
+def every_row(pieces: Iterable[np.ndarray], k: int, of: int) -> Iterator[np.ndarray]:
+    """Every `of`-th row, from the k-th, of a stream of arrays."""
+    for piece in pieces:
+        if k < len(piece):
+            yield piece[k::of]
+        k = (k - len(piece)) % of
+
+
+def read_part(argument: Argument, part: Part) -> np.ndarray:
+    """All rows of a part (m, d), as stored, read and decoded once for several steps."""
+    rows: np.ndarray | None = None
+    at = 0
+    for piece in pieces_of(argument, part):
+        if rows is None:
+            rows = np.empty((part.stop - part.start, piece.shape[1]), piece.dtype)
+        rows[at : at + len(piece)] = piece
+        at += len(piece)
+    assert rows is not None
+    return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +104,7 @@ class Data:
     executor: Executor
     name: str = field(default_factory=lambda: f"gmmdask-{uuid.uuid4().hex[:12]}")
     _passes: Iterator[int] = field(default_factory=count)
+    _kept: dict[int, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         source, most = self.source, self.executor.most_kept
@@ -83,23 +116,45 @@ class Data:
             )
 
     def sums(self, work: Work, slices: Sequence[Slice] | None = None) -> Any:
-        """One pass: `work` on every slice, added by a tree over the plan's part numbers."""
+        """One pass: `work` on every slice, added by a tree over the plan's part numbers.
+
+        Parts that are asked for by slices stay decoded until others are: the next steps ask for their other slices.
+        """
         run = f"{self.name}-{next(self._passes)}"
-        graph: dict[Any, Any] = dict(self.source.graph)
+        pieces = self.plan.everything if slices is None else slices
+        self._keep(run, [piece.part for piece in pieces if piece.of > 1 or self.source.in_memory])
+        unread = any(piece.part.index not in self._kept for piece in pieces)
+        graph: dict[Any, Any] = dict(self.source.graph) if unread else {}
         leaves: dict[int, list[Hashable]] = {}
         work_key = f"{run}-work"
-        for piece in self.plan.everything if slices is None else slices:
+        for piece in pieces:
             key = f"{run}-part-{piece.part.index}-{piece.k}-{piece.of}"
-            graph[key] = Task(key, run_task, self._argument(piece), piece, self.plan.block_rows, TaskRef(work_key))
+            kept = piece.part.index in self._kept
+            argument = self._kept[piece.part.index] if kept else self._argument(piece.part)
+            graph[key] = Task(key, run_task, argument, piece, self.plan.block_rows, TaskRef(work_key))
             leaves.setdefault(piece.part.index, []).append(key)
         additions, root = tree(leaves, run)
         graph.update(additions)
         graph[work_key] = DataNode(work_key, work)
         return self.executor.get(graph, root)
 
-    def _argument(self, piece: Slice) -> Any:
-        part = piece.part
+    def _argument(self, part: Part) -> Any:
         argument = self.source.argument(part.start, part.stop)
-        if isinstance(argument, list):
-            return List(*(TaskRef(key) for key in argument))
-        return self.executor.keep(f"{self.name}-rows-{part.index}", argument) if self.source.in_memory else argument
+        return List(*(TaskRef(key) for key in argument)) if isinstance(argument, list) else argument
+
+    def _keep(self, run: str, parts: Iterable[Part]) -> None:
+        """Keeps the rows of these parts where tasks run, and those of no other stored part."""
+        wanted = {part.index: part for part in parts}
+        if not self.source.in_memory:
+            for index in self._kept.keys() - wanted.keys():
+                del self._kept[index]
+        new = {f"{run}-rows-{index}": part for index, part in wanted.items() if index not in self._kept}
+        if not new:
+            return
+        graph: dict[Any, Any] = dict(self.source.graph)
+        for key, part in new.items():
+            argument = self._argument(part)
+            in_memory = self.source.in_memory
+            graph[key] = DataNode(key, argument) if in_memory else Task(key, read_part, argument, part)
+        values = self.executor.keep(graph, list(new))
+        self._kept.update(zip((part.index for part in new.values()), values, strict=True))

@@ -6,8 +6,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from gmmdask.algorithms import ALGORITHMS, Algorithm, Batch, Request, State
-from gmmdask.algorithms.batch import BatchState, predicted_gain
+from gmmdask.algorithms import (
+    ALGORITHMS,
+    Algorithm,
+    Batch,
+    Beginning,
+    Incremental,
+    Request,
+    Squarem,
+    State,
+    Stochastic,
+)
+from gmmdask.algorithms._stopping import predicted_gain
+from gmmdask.algorithms.batch import BatchState
 from gmmdask.covariance import FAMILIES
 from gmmdask.estep import available
 from gmmdask.execution import Threads
@@ -49,8 +60,44 @@ class TestBatchByPrediction(AlgorithmTests):
     monotone = True
 
 
+class TestSquarem(AlgorithmTests):
+    algorithm = Squarem(Batch(tol=0, max_iter=14))
+    max_iter = 14
+    monotone = True
+
+
+class TestIncremental(AlgorithmTests):
+    algorithm = Incremental(tol=0, max_iter=4)
+    max_iter = 4
+    monotone = True
+
+
+class TestIncrementalFromASample(AlgorithmTests):
+    algorithm = Incremental(tol=1e-3, max_iter=4)
+    max_iter = 4
+    monotone = True
+    sampled = True
+
+
+class TestStochastic(AlgorithmTests):
+    algorithm = Stochastic(tol=1e-3, max_iter=3)
+    max_iter = 3
+
+
+class TestStochasticFromASample(AlgorithmTests):
+    algorithm = Stochastic(tol=1e-4, max_iter=3)
+    max_iter = 3
+    sampled = True
+
+
+class TestStochasticForgetting(AlgorithmTests):
+    algorithm = Stochastic(tol=0, max_iter=2, rate=0.2)
+    max_iter = 2
+    sampled = True
+
+
 def test_every_algorithm_keeps_the_contract() -> None:
-    assert {type(cls.algorithm) for cls in AlgorithmTests.__subclasses__()} == set(ALGORITHMS.values())
+    assert {type(cls.algorithm) for cls in AlgorithmTests.__subclasses__()} == {*ALGORITHMS.values(), Squarem}
 
 
 def some_rows(mixture: Mixture, n: int = 500, seed: int = 1) -> np.ndarray:
@@ -119,12 +166,12 @@ def test_an_unknown_stopping_rule() -> None:
 def tell_bounds(algorithm: Batch, bounds: list[float]) -> BatchState:
     """The state after passes with these lower bounds, or after the one that ended the run."""
     mixture = Mixture("spherical", np.ones(1), np.zeros((1, 1)), np.ones(1))
-    stats = Stats.zero(Layout(FAMILIES["spherical"], 1, 1, "frame"))
+    stats = Stats.zero(Layout("spherical", 1, 1, "frame"))
     stats.mass[:], stats.second[:] = 2.0, 2.0
-    state = algorithm.start(mixture)
+    state = algorithm.start(mixture, Beginning())
     for bound in bounds:
         stats.vector[0], stats.vector[2] = 2.0, 2.0 * bound
-        state, note = algorithm.tell(state, stats, Prior(np.zeros(1)))
+        state, note = algorithm.tell(state, (stats,), Prior(np.zeros(1)))
         assert note.lower_bound == bound
         if state.outcome is not None:
             break
@@ -207,15 +254,15 @@ def test_runs_in_lock_step_have_the_bits_of_runs_alone(n_threads: int) -> None:
 
 def test_runs_that_ask_for_the_same_slices_share_a_read() -> None:
     rows = some_rows(start_of())
-    reads = []
+    passes = []
 
-    class Counting(ArraySource):
-        def argument(self, start: int, stop: int) -> object:
-            reads.append((start, stop))
-            return super().argument(start, stop)
+    class Counting(Threads):
+        def get(self, graph: object, key: object) -> object:
+            passes.append(key)
+            return super().get(graph, key)  # type: ignore[arg-type]
 
-    fit_data(data_of(Counting(rows)), *three_runs(rows))
-    assert len(reads) == 7  # the passes of the longest run, one part each
+    fit_data(data_of(rows, Counting(1)), *three_runs(rows))
+    assert len(passes) == 7  # those of the longest run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,9 +271,9 @@ class OfPart(Batch):
 
     part: Part | None = None
 
-    def ask(self, state: State) -> Request:
+    def ask(self, state: State, plan: Plan) -> Request:
         assert self.part is not None
-        return dataclasses.replace(super().ask(state), slices=(Slice(self.part),))
+        return dataclasses.replace(super().ask(state, plan), slices=(Slice(self.part),))
 
 
 def test_runs_that_ask_for_other_slices_go_one_after_another() -> None:
@@ -235,10 +282,10 @@ def test_runs_that_ask_for_other_slices_go_one_after_another() -> None:
     frame = frame_of_rows(start, rows)
     algorithms: list[Algorithm] = [Batch(0, 3), OfPart(0, 3, part=parts[1]), OfPart(0, 3, part=parts[1])]
     runs = tuple(run_of(str(i), algorithm, start, frame) for i, algorithm in enumerate(algorithms))
-    groups = sharing((run, run.algorithm.ask(run.state)) for run in runs)
-    assert [[run.name for run, _ in group] for _, group in groups] == [["0"], ["1", "2"]]
-    mean, covariance = rows.mean(axis=0), np.cov(rows.T, bias=True)
     data = Data(ArraySource(rows), Plan(parts, 64), Threads(1))
+    groups = sharing((run, run.algorithm.ask(run.state, data.plan)) for run in runs)
+    assert [[run.name for run, _ in group] for group in groups] == [["0"], ["1", "2"]]
+    mean, covariance = rows.mean(axis=0), np.cov(rows.T, bias=True)
     ended = advance(runs, data, lambda event: None, Expected(500.0, mean, covariance))
     (alone,) = fit_data(data_of(rows[200:]), run_of("alone", Batch(0, 3), start, frame))
     for run in ended[1:]:

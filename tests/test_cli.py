@@ -562,7 +562,7 @@ def test_a_store_that_does_not_answer_is_75(
     def silent(*args: object) -> None:
         raise TimeoutError("no answer")
 
-    monkeypatch.setattr("gmmdask.sources.zarr.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("gmmdask.sources._base.time.sleep", lambda seconds: None)
     monkeypatch.setattr(zarr.Array, "__getitem__", silent)
     said = failed(75, "fit", data["zarr"], "-k", 3, "-o", tmp_path / "m", "--threads", 1)
     assert re.search(r"rows.zarr: rows [0-9]+ to [0-9]+ could not be read in 4 tries.*Try again", said)

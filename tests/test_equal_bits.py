@@ -16,12 +16,13 @@ import zarr
 from distributed import Client
 
 from gmmdask import GaussianMixture, open_source
+from gmmdask.algorithms import Incremental, Stochastic
 from gmmdask.covariance import FAMILIES
 from gmmdask.estep import EStep, ESteps
 from gmmdask.execution import ClusterError, Executor, Threads, one_thread
 from gmmdask.execution.distributed import Cluster, local_cluster
 from gmmdask.frame import Frame
-from gmmdask.outcome import Event, PassDone
+from gmmdask.outcome import Event, PassDone, StepDone
 from gmmdask.pilot import first_look
 from gmmdask.plan import make_plan
 from gmmdask.synthetic import make_dataset, random_mixture
@@ -92,11 +93,12 @@ def test_arrays_too_large_to_travel_are_refused_with_the_remedy(cluster: Client)
 class Killer:
     """A callback that kills the process of one worker while the pass after lap 1 is under way."""
 
-    def __init__(self, client: Client) -> None:
-        self.client, self.killed = client, 0
+    def __init__(self, client: Client, moment: type[PassDone | StepDone] = PassDone) -> None:
+        self.client, self.killed, self.moment, self.done = client, 0, moment, False
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, PassDone) and event.lap == 1:
+        if isinstance(event, self.moment) and event.lap == 1 and not self.done:
+            self.done = True
             pids = self.client.run(os.getpid)
             threading.Thread(target=self.kill, args=(next(iter(pids.values())),)).start()
 
@@ -133,6 +135,65 @@ with dask.config.set({{"gmmdask.checkpoint-interval": 0}}):
     GaussianMixture(4, n_init=2, max_iter=8, tol=0, sample_rows=3000, random_state=3, callbacks=(Stop(),),
                     checkpoint=sys.argv[2]).fit(sys.argv[1], scheduler="threads")
 """
+
+
+MID_LAP = {
+    "stochastic": Stochastic(tol=0, max_iter=2, mini_batches=20),
+    "incremental": Incremental(tol=0, max_iter=2, mini_batches=20),
+}
+
+
+@pytest.mark.parametrize("name", MID_LAP)
+def test_mini_batches_give_the_bits_of_serial(stored: str, cluster: Client, name: str) -> None:
+    algorithm, rows = MID_LAP[name], zarr.open_array(stored, mode="r")[:]
+    serial = bits(fit(stored, "synchronous", algorithm=algorithm))
+    assert bits(fit(stored, Threads(2), algorithm=algorithm)) == serial
+    assert bits(fit(stored, cluster, algorithm=algorithm)) == serial
+    assert bits(fit(rows, cluster, algorithm=algorithm)) == bits(fit(rows, "synchronous", algorithm=algorithm))
+
+
+@pytest.mark.parametrize("name", MID_LAP)
+def test_a_worker_killed_in_mid_lap_does_not_change_a_bit(stored: str, name: str) -> None:
+    """Rows in flight die with it, and are read again."""
+    with local_cluster(2) as executor:
+        killer = Killer(executor.client, StepDone)
+        found = fit(stored, executor.client, callbacks=(killer,), algorithm=MID_LAP[name])
+    assert killer.killed
+    assert bits(found) == bits(fit(stored, "synchronous", algorithm=MID_LAP[name]))
+
+
+INTERRUPTED_IN_MID_LAP = """
+import os, signal, sys
+from gmmdask import GaussianMixture
+from gmmdask.outcome import CheckpointWritten, PassDone, StepDone
+import dask.config
+
+class Stop:
+    steps = 0
+    def __call__(self, event):
+        self.steps += isinstance(event, StepDone | PassDone)
+        if isinstance(event, CheckpointWritten) and self.steps == {step}:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+with dask.config.set({{"gmmdask.checkpoint-interval": 0}}):
+    GaussianMixture(4, n_init=2, max_iter=6, tol=0, sample_rows=3000, random_state=3, callbacks=(Stop(),),
+                    checkpoint=sys.argv[2], algorithm={algorithm!r}).fit(sys.argv[1], scheduler="threads")
+"""
+
+
+@pytest.mark.parametrize("step", [1, 150])
+@pytest.mark.parametrize("name", MID_LAP)
+def test_killed_in_mid_lap_and_resumed_it_ends_in_the_same_bits(
+    stored: str, tmp_path: Path, name: str, step: int
+) -> None:
+    checkpoint = tmp_path / "fit.ckpt"
+    code = INTERRUPTED_IN_MID_LAP.format(step=step, algorithm=name)
+    killed = subprocess.run([sys.executable, "-c", code, stored, str(checkpoint)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    common = {"n_init": 2, "max_iter": 6, "tol": 0, "sample_rows": 3000, "random_state": 3, "algorithm": name}
+    resumed = GaussianMixture(K, checkpoint=checkpoint, **common).fit(stored, resume=True)
+    assert bits(resumed) == bits(fit(stored, "synchronous", max_iter=6, algorithm=name))
+    assert len(resumed.history_) == 6
 
 
 @pytest.mark.parametrize("lap", [0, 3, 8])

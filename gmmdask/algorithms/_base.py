@@ -1,20 +1,24 @@
 """What a fitting algorithm is: a frozen value that asks for statistics and turns them into its next state."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
+from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep
 from gmmdask.frame import Prior
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Outcome
-from gmmdask.plan import Slice
+from gmmdask.plan import Plan, Slice
 from gmmdask.stats import Stats
+
+Answer = tuple[Stats, ...] | Array
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Where a run stands: its mixture in frame coordinates, laps over the data, outcome (None while it goes on).
+    """Where a run stands: its mixture in frame coordinates, laps over the data, outcome (None while it goes on), and
+    the mini-batches of the present lap that are behind.
 
     Algorithms extend it with what they carry themselves; a checkpoint holds a state and nothing else of a run.
     """
@@ -22,6 +26,7 @@ class State:
     mixture: Mixture
     laps: int = 0
     outcome: Outcome | None = None
+    step: int = 0
 
     registry: ClassVar[dict[str, type["State"]]] = {}
 
@@ -34,10 +39,14 @@ State.registry["State"] = State
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """An E-step on some slices of the data, None for all of it."""
+    """E-steps of one or more mixtures on some slices of the data, None for all of it.
 
-    work: EStep
+    With `held_out`, the log densities of the held-out rows under the mixtures are wanted instead.
+    """
+
+    steps: tuple[EStep, ...]
     slices: tuple[Slice, ...] | None = None
+    held_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,37 @@ class Note:
     empty: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """What a run may build on beside its mixture.
+
+    Parameters
+    ----------
+    seed : keys whatever the algorithm draws.
+    steps : mini-batches of a lap, as the plan has them.
+    sample : statistics of the pilot's sample under the mixture, which was fitted to it; None without such a sample.
+    held_out : whether there are held-out rows to ask for.
+    mixed : whether every mini-batch is like all rows: not where they are sorted and too many to be in flight at once.
+    """
+
+    seed: int = 0
+    steps: int = 1
+    sample: Stats | None = None
+    held_out: bool = False
+    mixed: bool = True
+
+    @property
+    def fitted(self) -> bool:
+        return self.sample is not None
+
+
 class Algorithm(ABC):
-    """A frozen dataclass with three verbs. It never touches data, and never loops."""
+    """A frozen dataclass with three verbs. It never touches data, and never loops.
+
+    `mini_batches` is how many steps a lap should have at least; with 0, every step is a pass over all rows.
+    """
+
+    mini_batches: int = 0
 
     @classmethod
     def of(cls, **settings: Any) -> Self:
@@ -61,8 +99,12 @@ class Algorithm(ABC):
         known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
         return cls(**{name: value for name, value in settings.items() if name in known})
 
+    def describe(self) -> dict[str, Any]:
+        """Its name and settings, as JSON values."""
+        return {"name": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
+
     @abstractmethod
-    def start(self, mixture: Mixture) -> State:
+    def start(self, mixture: Mixture, beginning: Beginning) -> State:
         """The state before the first pass, from a mixture in frame coordinates."""
 
     def resume(self, state: State) -> State:
@@ -73,15 +115,23 @@ class Algorithm(ABC):
         return state if state.laps >= getattr(self, "max_iter", float("inf")) else replace(state, outcome=None)
 
     @abstractmethod
-    def ask(self, state: State) -> Request:
+    def ask(self, state: State, plan: Plan) -> Request:
         """What the next step needs."""
 
     @abstractmethod
-    def tell(self, state: State, stats: Stats, prior: Prior) -> tuple[State, Note]:
-        """The next state, from the statistics that were asked for.
+    def tell(self, state: State, answer: Answer, prior: Prior) -> tuple[State, Note]:
+        """The next state, from what was asked for.
+
+        Parameters
+        ----------
+        answer : Stats of each E-step, in their order; or log densities (mixtures, rows) of the held-out rows, in nats.
 
         Raises
         ------
         IllDefinedCovariance
             If a covariance is not positive definite any more.
         """
+
+    def kept_bytes(self, stats_bytes: int, steps: int) -> int:
+        """Bytes that a state takes at most, where statistics take `stats_bytes` and a lap has so many steps."""
+        return 4 * stats_bytes

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-COMMANDS = ("demo", "fit", "inspect", "predict", "sample", "score")
+COMMANDS = ("demo", "fit", "inspect", "predict", "sample", "score", "update")
 
 
 class NotConverged(Exception):

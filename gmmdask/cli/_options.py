@@ -52,16 +52,33 @@ def remember(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-def accept_missing(command: F) -> F:
-    text = "Zarr chunks that are absent count as rows of the fill value."
-    return click.option("--accept-missing", is_flag=True, help=text)(command)
+def how_to_read(command: F) -> F:
+    """--accept-missing and --columns."""
+    missing = "Zarr chunks that are absent count as rows of the fill value."
+    columns = "Features by name, in this order, of Parquet files: a,b,c. [default: all columns]"
+    for option in (
+        click.option("--columns", help=columns),
+        click.option("--accept-missing", is_flag=True, help=missing),
+    ):
+        command = option(command)
+    return command
 
 
-def open_data(data: str, accept_missing: bool) -> Any:
-    """The source that a DATA argument names."""
-    from gmmdask.sources import open_source
+def open_data(data: str, accept_missing: bool, columns: str | None = None) -> Any:
+    """The source that a DATA argument names.
 
-    chunked = not data.rstrip("/").endswith(".npy")  # a file of one piece has no chunks that could be missing
+    Raises
+    ------
+    click.UsageError
+        If columns are named of data whose columns have no names.
+    """
+    from gmmdask.sources import is_parquet, is_path, open_source
+
+    if is_parquet(data):
+        return open_source(data, columns=None if columns is None else columns.split(","))
+    if columns is not None:
+        raise click.UsageError(f"--columns: {data} has no named columns; only those of Parquet files can be chosen.")
+    chunked = not is_path(data, ".npy")  # a file of one piece has no chunks that could be missing
     return open_source(data, **({"accept_missing": True} if accept_missing and chunked else {}))
 
 

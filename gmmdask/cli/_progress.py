@@ -24,8 +24,10 @@ from gmmdask.outcome import (
     KernelReady,
     PassDone,
     PilotDone,
+    RowsSorted,
     RunEnded,
     StartChosen,
+    StepDone,
 )
 
 
@@ -71,10 +73,12 @@ class Reporter:
         elif self.live is not None:
             if isinstance(event, PassDone):
                 self.live.update(self.line, description=f"{describe(event, self.max_iter)}, next pass under way")
+            elif isinstance(event, StepDone):
+                self.live.update(self.line, description=describe(event, self.max_iter))
             elif not isinstance(event, CheckpointWritten):
                 self.console.print(describe(event, self.max_iter), highlight=False)
                 self.live.update(self.line, description="working")
-        elif not isinstance(event, CheckpointWritten):
+        elif not isinstance(event, CheckpointWritten | StepDone):
             sys.stderr.write(describe(event, self.max_iter) + "\n")
 
     def summary(self, mixture: Any) -> dict[str, Any]:
@@ -105,7 +109,14 @@ def describe(event: Event, max_iter: int) -> str:
         case PilotDone():
             return f"first look: {event.seconds:.1f} s, sample of {event.sample_rows:,} rows"
         case StartChosen():
-            return f"start: best of {event.starts} on the sample, {event.score:.5f} nats/row, {event.seconds:.1f} s"
+            gained = f"{event.score:.5f} nats/row ({event.gained:+.1e} by EM on it)"
+            return f"start: best of {event.starts} on the sample, {gained}, {event.seconds:.1f} s"
+        case RowsSorted():
+            times = f"means of blocks vary {event.ratio:.0f} times as much as shuffled rows' would"
+            return f"rows are not in random order ({times}): mini-batches mix parts of the data, passes do not mind"
+        case StepDone():
+            name = "" if event.run == "fit" else f"{event.run} "
+            return f"{name}lap {event.lap}/{max_iter}  step {event.step}/{event.steps}  about {event.lower_bound:.5f}"
         case PassDone():
             gain = "" if event.gain is None else f" ({event.gain:+.2e})"
             left = (max_iter - event.lap) * event.seconds

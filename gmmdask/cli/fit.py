@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from gmmdask.cli._options import ALGORITHM, COVARIANCE, accept_missing, log_format, open_data, open_where, where_to_run
+from gmmdask.cli._options import ALGORITHM, COVARIANCE, how_to_read, log_format, open_data, open_where, where_to_run
 
 
 @click.command("fit")
@@ -15,8 +15,15 @@ from gmmdask.cli._options import ALGORITHM, COVARIANCE, accept_missing, log_form
 @click.option(
     "--tol", default=1e-3, show_default=True, type=click.FloatRange(0), help="Nats per row; 0 runs --max-iter."
 )
+@click.option(
+    "--accelerate",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "squarem", "none"]),
+    help="Extrapolate the steps of em: fewer passes; auto does where the data is larger than the sample.",
+)
 @click.option("--stop", default="predicted", show_default=True, type=click.Choice(["gain", "predicted"]))
-@click.option("--max-iter", default=100, show_default=True, type=click.IntRange(0), help="Passes over all rows.")
+@click.option("--max-iter", default=100, show_default=True, type=click.IntRange(0), help="Laps over all rows.")
 @click.option("--n-init", default=1, show_default=True, type=click.IntRange(1), help="Starts; the best is kept.")
 @click.option(
     "--init",
@@ -33,11 +40,11 @@ from gmmdask.cli._options import ALGORITHM, COVARIANCE, accept_missing, log_form
 @click.option("--memory-limit", help="What the fit may add to the process, such as 1GB.")
 @click.option("--sample-rows", type=click.IntRange(1), help="Rows of the sample. [default: about 100 a parameter]")
 @click.option("--require-convergence", is_flag=True, help="Exit with 4 if the fit did not converge.")
-@accept_missing
+@how_to_read
 @where_to_run
 @log_format
 def command(data: str, output: str, overwrite: bool, resume: bool, **options: Any) -> None:
-    """Fit a Gaussian mixture to DATA, a Zarr array or .npy file, and write the model."""
+    """Fit a Gaussian mixture to DATA, a Zarr array, .npy or Parquet files, and write the model."""
     import warnings
     from pathlib import Path
 
@@ -53,7 +60,7 @@ def command(data: str, output: str, overwrite: bool, resume: bool, **options: An
         raise click.UsageError("--resume needs --checkpoint.")
     if checkpoint is not None and Path(checkpoint).resolve() == Path(output).resolve():
         raise click.UsageError("--checkpoint and --output name the same file.")
-    source = open_data(data, options["accept_missing"])
+    source = open_data(data, options["accept_missing"], options["columns"])
     with Reporter(options["log_format"]) as reporter, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they say are events, told by the reporter
         mixture = estimator(options, reporter)
@@ -88,6 +95,7 @@ def estimator(options: dict[str, Any], reporter: Any) -> Any:
         init_params=options["init"],
         random_state=options["seed"],
         algorithm=options["algorithm"],
+        accelerate=None if options["accelerate"] == "none" else options["accelerate"],
         stop=options["stop"],
         checkpoint=options["checkpoint"],
         callbacks=(reporter,),

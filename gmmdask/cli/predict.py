@@ -2,7 +2,7 @@
 
 import click
 
-from gmmdask.cli._options import accept_missing, open_data, open_where, where_to_run
+from gmmdask.cli._options import how_to_read, open_data, open_where, where_to_run
 
 WHATS = ("labels", "proba", "score")
 
@@ -13,7 +13,7 @@ WHATS = ("labels", "proba", "score")
 @click.option("-o", "--output", required=True, type=click.Path(), help="Zarr group to write.")
 @click.option("--what", default="labels", show_default=True, help="Arrays to write: labels,proba,score.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-@accept_missing
+@how_to_read
 @where_to_run
 def command(
     data: str,
@@ -22,6 +22,7 @@ def command(
     what: str,
     overwrite: bool,
     accept_missing: bool,
+    columns: str | None,
     scheduler: str | None,
     scheduler_file: str | None,
     workers: int | None,
@@ -37,7 +38,7 @@ def command(
     from gmmdask.predict import write_predictions
 
     mixture = load_model(model).mixture
-    source = open_data(data, accept_missing)
+    source = open_data(data, accept_missing, columns)
     with open_where(scheduler, scheduler_file, workers, threads) as executor:
         write_predictions(mixture, source, output, whats, executor, overwrite)
     click.echo(f"{output}: {', '.join(whats)} of {source.n:,} rows")

@@ -2,19 +2,20 @@
 
 import click
 
-from gmmdask.cli._options import accept_missing, log_format, open_data, open_where, where_to_run
+from gmmdask.cli._options import how_to_read, log_format, open_data, open_where, where_to_run
 
 
 @click.command("score")
 @click.argument("data")
 @click.option("-m", "--model", required=True, type=click.Path(), help="Model file.")
-@accept_missing
+@how_to_read
 @where_to_run
 @log_format
 def command(
     data: str,
     model: str,
     accept_missing: bool,
+    columns: str | None,
     scheduler: str | None,
     scheduler_file: str | None,
     workers: int | None,
@@ -29,7 +30,7 @@ def command(
     from gmmdask.predict import total_score
 
     mixture = load_model(model).mixture
-    source = open_data(data, accept_missing)
+    source = open_data(data, accept_missing, columns)
     with open_where(scheduler, scheduler_file, workers, threads) as executor:
         total = total_score(mixture, source, executor)
     p = mixture.n_parameters

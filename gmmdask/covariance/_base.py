@@ -148,6 +148,20 @@ class Family(ABC):
         """Own-shape covariances after x ↦ A x, for A from `whitening` or its inverse."""
 
     @abstractmethod
+    def coordinates(self, covariances: Array) -> Array:
+        """Unconstrained coordinates (R, q) of covariances: Cholesky factors with log diagonal, or log variances.
+
+        Raises
+        ------
+        IllDefinedCovariance
+            If one is not positive definite.
+        """
+
+    @abstractmethod
+    def from_coordinates(self, coordinates: Array, d: int) -> Array:
+        """Covariances in own shape from any real coordinates (R, q)."""
+
+    @abstractmethod
     def n_parameters(self, n_components: int, d: int) -> int:
         """Free parameters of the covariances."""
 

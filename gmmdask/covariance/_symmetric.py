@@ -1,5 +1,7 @@
 """Symmetric matrices kept as their d(d+1)/2 upper entries, row by row: what `full` and `tied` share."""
 
+from functools import cache
+
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 
@@ -15,15 +17,21 @@ def products(x: Array, out: Array) -> None:
         at += d - i
 
 
+@cache
+def upper(d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the upper entries, (p,) each."""
+    return np.triu_indices(d)
+
+
 def pack(matrices: Array) -> Array:
     """(..., d, d) -> (..., p)."""
-    rows, columns = np.triu_indices(matrices.shape[-1])
+    rows, columns = upper(matrices.shape[-1])
     return np.ascontiguousarray(matrices[..., rows, columns])
 
 
 def unpack(packed: Array, d: int) -> Array:
     """(..., p) -> (..., d, d)."""
-    rows, columns = np.triu_indices(d)
+    rows, columns = upper(d)
     matrices = np.empty((*packed.shape[:-1], d, d))
     matrices[..., rows, columns] = packed
     matrices[..., columns, rows] = packed
@@ -42,9 +50,34 @@ def inverse_cholesky(matrix: Array, component: int | None) -> Array:
     return inverse
 
 
-def quadratic_coefficients(precision: Array) -> Array:
-    """-½ P as coefficients (p,) of the products x_i x_j, i <= j: off-diagonal entries count twice."""
-    return pack(-precision + np.diag(0.5 * np.diag(precision)))
+def log_cholesky(matrices: Array) -> Array:
+    """(R, d, d) -> (R, p): Cholesky factors, row by row, with the logarithm of their diagonals."""
+    factors = np.empty_like(matrices)
+    for k, matrix in enumerate(matrices):
+        try:
+            factors[k] = cholesky(matrix, lower=True, check_finite=False)
+        except LinAlgError:
+            raise IllDefinedCovariance(k) from None
+    diagonal = np.arange(matrices.shape[-1])
+    factors[:, diagonal, diagonal] = np.log(factors[:, diagonal, diagonal])
+    rows, columns = np.tril_indices(matrices.shape[-1])
+    return np.ascontiguousarray(factors[:, rows, columns])
+
+
+def from_log_cholesky(packed: Array, d: int) -> Array:
+    """(R, p) -> (R, d, d)."""
+    factors = np.zeros((len(packed), d, d))
+    rows, columns = np.tril_indices(d)
+    factors[:, rows, columns] = packed
+    diagonal = np.arange(d)
+    factors[:, diagonal, diagonal] = np.exp(factors[:, diagonal, diagonal])
+    return np.matmul(factors, factors.transpose(0, 2, 1))
+
+
+def quadratic_coefficients(precisions: Array) -> Array:
+    """-½ P as coefficients (..., p) of the products x_i x_j, i <= j: off-diagonal entries count twice."""
+    rows, columns = upper(precisions.shape[-1])
+    return pack(precisions) * np.where(rows == columns, -0.5, -1.0)
 
 
 def whitening(covariance: Array) -> tuple[Array, Array]:

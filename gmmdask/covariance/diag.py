@@ -78,5 +78,11 @@ class Diag(Family):
     def transform(self, covariances: Array, a: Array) -> Array:
         return covariances * a**2
 
+    def coordinates(self, covariances: Array) -> Array:
+        return np.asarray(-2 * np.log(self.root(covariances, covariances.shape[-1])))
+
+    def from_coordinates(self, coordinates: Array, d: int) -> Array:
+        return np.exp(coordinates)
+
     def n_parameters(self, n_components: int, d: int) -> int:
         return n_components * d

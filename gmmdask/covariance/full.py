@@ -44,8 +44,7 @@ class Full(Family):
     def coefficients(self, root: Array, means: Array) -> tuple[Array, Array, Array]:
         precisions = self.precisions(root)
         linear = np.einsum("kij,kj->ki", precisions, means)
-        quadratic = np.stack([symmetric.quadratic_coefficients(p) for p in precisions])
-        return quadratic, linear, -0.5 * np.einsum("ki,ki->k", linear, means)
+        return symmetric.quadratic_coefficients(precisions), linear, -0.5 * np.einsum("ki,ki->k", linear, means)
 
     def whiten(self, root: Array, k: int, z: Array) -> Array:
         return np.dot(root[k], z)
@@ -79,6 +78,12 @@ class Full(Family):
     def transform(self, covariances: Array, a: Array) -> Array:
         mapped = a @ covariances @ a.T
         return 0.5 * (mapped + mapped.transpose(0, 2, 1))
+
+    def coordinates(self, covariances: Array) -> Array:
+        return symmetric.log_cholesky(covariances)
+
+    def from_coordinates(self, coordinates: Array, d: int) -> Array:
+        return symmetric.from_log_cholesky(coordinates, d)
 
     def n_parameters(self, n_components: int, d: int) -> int:
         return n_components * d * (d + 1) // 2

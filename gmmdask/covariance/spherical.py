@@ -80,5 +80,11 @@ class Spherical(Family):
     def transform(self, covariances: Array, a: Array) -> Array:
         return covariances * a[0] ** 2
 
+    def coordinates(self, covariances: Array) -> Array:
+        return np.asarray(-2 * np.log(self.root(covariances, 0)))[:, None]
+
+    def from_coordinates(self, coordinates: Array, d: int) -> Array:
+        return np.exp(coordinates[:, 0])
+
     def n_parameters(self, n_components: int, d: int) -> int:
         return n_components

@@ -80,5 +80,11 @@ class Tied(Family):
         mapped = a @ covariances @ a.T
         return 0.5 * (mapped + mapped.T)
 
+    def coordinates(self, covariances: Array) -> Array:
+        return symmetric.log_cholesky(covariances[None])
+
+    def from_coordinates(self, coordinates: Array, d: int) -> Array:
+        return symmetric.from_log_cholesky(coordinates, d)[0]
+
     def n_parameters(self, n_components: int, d: int) -> int:
         return d * (d + 1) // 2

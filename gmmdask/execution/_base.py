@@ -1,7 +1,7 @@
 """What an executor has to offer: it runs a graph of tasks and knows no mathematics."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,8 +24,11 @@ class Executor(ABC):
         """The value of `key`; errors of tasks come through as they are."""
 
     @abstractmethod
-    def keep(self, name: str, value: Any) -> Any:
-        """Sends a value that many passes need, once; what comes back stands for it in later graphs."""
+    def keep(self, graph: Mapping[Hashable, Any], keys: Sequence[Hashable]) -> list[Any]:
+        """Values of keys that many passes need, each made once and kept where tasks run.
+
+        What comes back stands for them in later graphs, and keeps them for as long as the caller holds it.
+        """
 
     @abstractmethod
     def limit_tasks(self, most: int) -> None:

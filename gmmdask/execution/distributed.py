@@ -2,13 +2,12 @@
 
 import time
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import distributed
-from dask._task_spec import DataNode
 from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import WorkerPlugin
 
@@ -44,7 +43,6 @@ class Cluster(Executor):
             raise ClusterError("an asynchronous client cannot drive a fit: use Client(..., asynchronous=False).")
         self.client, self.owned = client, owned or ExitStack()
         self.name = f"cluster {client.scheduler.address}"
-        self.kept: dict[str, Any] = {}
         self.threads = Threads()
 
     @property
@@ -72,17 +70,14 @@ class Cluster(Executor):
         return self
 
     def __exit__(self, *args: object) -> None:
-        self.kept.clear()
         self.threads.__exit__()
         self.owned.close()
 
-    def keep(self, name: str, value: Any) -> Any:
-        """A future of `value`, which lives on the cluster as a data task: it survives the loss of a worker."""
-        if name not in self.kept:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Sending large graph")  # once, and most_kept bounds it
-                self.kept[name] = self.client.get({name: DataNode(name, value)}, [name], sync=False)[0]
-        return self.kept[name]
+    def keep(self, graph: Mapping[Hashable, Any], keys: Sequence[Hashable]) -> list[Any]:
+        """Futures: the cluster makes their values again if it loses a worker."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph")  # once, and most_kept bounds it
+            return list(self.client.get({**graph}, list(keys), sync=False, retries=setting("retries")))
 
     def get(self, graph: Mapping[Hashable, Any], key: Hashable) -> Any:
         try:

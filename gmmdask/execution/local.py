@@ -1,7 +1,7 @@
 """Threads of this process."""
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -37,10 +37,13 @@ class Threads(Executor):
             self.n = max(1, most)
             self.__exit__(None, None, None)
 
-    def keep(self, name: str, value: Any) -> Any:
-        return value
+    def keep(self, graph: Mapping[Hashable, Any], keys: Sequence[Hashable]) -> list[Any]:
+        return list(self._get(graph, list(keys)))
 
     def get(self, graph: Mapping[Hashable, Any], key: Hashable) -> Any:
+        return self._get(graph, key)
+
+    def _get(self, graph: Mapping[Hashable, Any], key: Any) -> Any:
         if self.n == 1 or len(graph) <= 2:
             return dask.get(graph, key)
         if self.pool is None:

@@ -5,13 +5,29 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from gmmdask.sources._base import DataError, Source, StorageError
+from gmmdask.sources._base import DataError, Source, StorageError, regular_edges
 from gmmdask.sources.array import ArraySource, NpySource
 
 
 def is_path(data: Any, *endings: str) -> bool:
     """Whether data is a path or URL, with one of the endings if any are given."""
     return isinstance(data, str | Path) and (not endings or str(data).rstrip("/").endswith(endings))
+
+
+def is_pattern(data: Any) -> bool:
+    """Whether data is a glob pattern, and not a path with such characters in it; in a URL, `?` has another meaning."""
+    text = str(data)
+    return is_path(data) and any(c in text for c in ("*" if "://" in text else "*?[")) and not Path(text).exists()
+
+
+def is_parquet(data: Any) -> bool:
+    """Whether data is the path of a Parquet file, of a folder that holds some, or a pattern."""
+    if not is_path(data) or is_path(data, ".parquet", ".pq") or is_pattern(data):
+        return is_path(data)
+    folder = Path(data)
+    if any((folder / header).exists() for header in ("zarr.json", ".zarray")):
+        return False  # whose chunks may be too many to look through
+    return any(any(folder.glob(kind)) for kind in ("*.parquet", "*.pq"))
 
 
 def comes_from(data: Any, package: str) -> bool:
@@ -21,6 +37,7 @@ def comes_from(data: Any, package: str) -> bool:
 
 # Tested in order; the class is imported when its kind is met.
 KINDS: list[tuple[Callable[[Any], bool], str]] = [
+    (is_parquet, "gmmdask.sources.parquet:ParquetSource"),
     (lambda data: is_path(data, ".npy"), "gmmdask.sources.array:NpySource"),
     (lambda data: is_path(data) or comes_from(data, "zarr"), "gmmdask.sources.zarr:ZarrSource"),
     (lambda data: comes_from(data, "dask"), "gmmdask.sources.dask:DaskSource"),
@@ -33,8 +50,9 @@ def open_source(data: Any, **options: Any) -> Source:
 
     Parameters
     ----------
-    data : NumPy array or array-like; dask array; Zarr array or store; path or URL of a .npy file or Zarr array; Source
-    options : of the source's class, such as `accept_missing=True` for Zarr.
+    data : NumPy array or array-like; dask array; Zarr array or store; path or URL of a .npy file, a Zarr array, a
+        Parquet file or a folder or pattern of them; Source
+    options : of the source's class, such as `accept_missing=True` for Zarr or `columns=["x", "y"]` for Parquet.
 
     Raises
     ------
@@ -43,7 +61,7 @@ def open_source(data: Any, **options: Any) -> Source:
     """
     if isinstance(data, Source):
         return data
-    if is_path(data) and "://" not in str(data) and not Path(data).exists():
+    if is_path(data) and not (is_pattern(data) or "://" in str(data) or Path(data).exists()):
         raise DataError(f"{data}: no such file or folder. Check the path; relative ones start from {Path.cwd()}.")
     for applies, name in KINDS:
         if applies(data):
@@ -52,13 +70,25 @@ def open_source(data: Any, **options: Any) -> Source:
             return source
     raise DataError(
         f"cannot read rows from {type(data).__name__}: expected a NumPy, dask or Zarr array, or the path of a .npy "
-        "file or a Zarr array."
+        "file, a Zarr array or Parquet files."
     )
 
 
 def addresses(source: Source) -> list[str]:
-    """Where the rows of a stored source are: one address, or none."""
-    return [str(address) for address in [source.fingerprint().get("address")] if address is not None]
+    """Where the rows of a stored source are: its address and its files, if it has such."""
+    address = source.fingerprint().get("address")
+    return [str(found) for found in (address, *source.paths) if found is not None]
 
 
-__all__ = ["ArraySource", "DataError", "NpySource", "Source", "StorageError", "addresses", "open_source"]
+__all__ = [
+    "ArraySource",
+    "DataError",
+    "NpySource",
+    "Source",
+    "StorageError",
+    "addresses",
+    "is_parquet",
+    "is_path",
+    "open_source",
+    "regular_edges",
+]

@@ -1,13 +1,16 @@
 """What a source of rows has to offer."""
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 Edges = np.ndarray
 READ_BYTES = 8 << 20  # a read is whole chunks of about this size
+TRANSIENT = (TimeoutError, ConnectionError, InterruptedError)
+T = TypeVar("T")
 
 
 class DataError(ValueError):
@@ -32,6 +35,10 @@ class Source(ABC):
         Row numbers at which storage chunks begin, and n.
     in_memory : bool
         Whether the rows live in this process and must travel to a worker.
+    paths : sequence of str
+        The files that hold the rows, where the address names several.
+    divisible : bool
+        Whether `read` takes any rows, not only whole chunks.
     """
 
     name: str
@@ -40,6 +47,8 @@ class Source(ABC):
     dtype: np.dtype[Any]
     edges: Edges
     in_memory: bool = False
+    paths: Sequence[str] = ()
+    divisible: bool = False
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -105,3 +114,24 @@ def checked_shape(name: str, shape: tuple[int, ...], dtype: Any) -> tuple[int, i
 def regular_edges(n: int, chunk: int) -> Edges:
     """Edges of chunks of equal size, the last one shorter."""
     return np.append(np.arange(0, n, chunk, dtype=np.int64), n)
+
+
+def patiently(read: Callable[[], T], what: str, tries: int = 4) -> T:
+    """What `read` returns, tried again after growing pauses while storage does not answer.
+
+    Raises
+    ------
+    StorageError
+        If the last try fails like those before.
+    """
+    for attempt in range(tries):
+        try:
+            return read()
+        except TRANSIENT as error:
+            if attempt == tries - 1:
+                raise StorageError(
+                    f"{what} could not be read in {tries} tries ({type(error).__name__}: {error}). Try again with "
+                    "--resume."
+                ) from error
+            time.sleep(0.1 * 4**attempt)
+    raise AssertionError("unreachable")

@@ -1,6 +1,5 @@
 """Rows of a Zarr array, formats 2 and 3, with or without shards."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,17 @@ import numpy as np
 import zarr
 from zarr.core.sync import sync
 
-from gmmdask.sources._base import READ_BYTES, DataError, Source, StorageError, checked_shape, regular_edges
+from gmmdask.sources._base import (
+    READ_BYTES,
+    TRANSIENT,
+    DataError,
+    Source,
+    StorageError,
+    checked_shape,
+    patiently,
+    regular_edges,
+)
 
-TRANSIENT = (TimeoutError, ConnectionError, InterruptedError)
 UNPICKLING_CODECS = {"pickle"}
 
 
@@ -111,24 +118,17 @@ class ZarrSource(Source):
         for first in range(start, stop, step):
             yield self._rows(first, min(stop, first + step))
 
-    def _rows(self, start: int, stop: int, tries: int = 4) -> np.ndarray:
-        for attempt in range(tries):
-            try:
-                return np.asarray(self.array[start:stop])
-            except TRANSIENT as error:
-                if attempt == tries - 1:
-                    raise StorageError(
-                        f"{self.name}: rows {start} to {stop - 1} could not be read in {tries} tries "
-                        f"({type(error).__name__}: {error}). Try again with --resume."
-                    ) from error
-                time.sleep(0.1 * 4**attempt)
-            except Exception as error:
-                chunk = self._broken_chunk(start, stop)
-                raise DataError(
-                    f"{self.name}: chunk {chunk} cannot be decoded ({type(error).__name__}: {error}): it is truncated "
-                    "or corrupt. Copy or write that chunk again."
-                ) from error
-        raise AssertionError("unreachable")
+    def _rows(self, start: int, stop: int) -> np.ndarray:
+        try:
+            return patiently(lambda: np.asarray(self.array[start:stop]), f"{self.name}: rows {start} to {stop - 1}")
+        except StorageError:
+            raise
+        except Exception as error:
+            chunk = self._broken_chunk(start, stop)
+            raise DataError(
+                f"{self.name}: chunk {chunk} cannot be decoded ({type(error).__name__}: {error}): it is truncated "
+                "or corrupt. Copy or write that chunk again."
+            ) from error
 
     def _broken_chunk(self, start: int, stop: int) -> str:
         """The key of the first chunk in [start, stop) that does not decode."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gmmdask.algorithms import Algorithm
+from gmmdask.algorithms import Algorithm, Beginning
 from gmmdask.covariance import Family
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep, ESteps
@@ -70,10 +70,17 @@ def frame_of_rows(mixture: Mixture, rows: Array) -> Frame:
     return Frame.of(mixture.family, mean, (rows - mean).T @ (rows - mean) / len(rows))
 
 
-def run_of(name: str, algorithm: Algorithm, start: Mixture, frame: Frame, reg_covar: float = 0.0) -> Run:
+def run_of(
+    name: str,
+    algorithm: Algorithm,
+    start: Mixture,
+    frame: Frame,
+    reg_covar: float = 0.0,
+    beginning: Beginning | None = None,
+) -> Run:
     """A run from a mixture in data units."""
     prior = Prior.of(start.covariance_type, start.n_components, frame, reg_covar)
-    return Run(name, algorithm, algorithm.start(frame.mixture_in(start)), frame, prior)
+    return Run(name, algorithm, algorithm.start(frame.mixture_in(start), beginning or Beginning()), frame, prior)
 
 
 def data_of(source: Source | Array, executor: Executor | None = None, block_rows: int = 64) -> Data:
@@ -83,10 +90,13 @@ def data_of(source: Source | Array, executor: Executor | None = None, block_rows
     return Data(source, make_plan(source.edges, source.d, block_rows), executor or Threads(1))
 
 
-def fit_data(data: Data, *runs: Run, emit: Callback = lambda event: None) -> tuple[Run, ...]:
+def fit_data(
+    data: Data, *runs: Run, emit: Callback = lambda event: None, held_out: Array | None = None
+) -> tuple[Run, ...]:
     """Runs brought to their ends."""
+    beside = None if held_out is None else data_of(held_out)
     with one_thread(), data.executor:
-        return advance(runs, data, emit)
+        return advance(runs, data, emit, held_out=beside)
 
 
 def mixture_of(run: Run) -> Mixture:

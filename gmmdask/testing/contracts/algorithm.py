@@ -1,26 +1,31 @@
 """What every fitting algorithm has to keep."""
 
 import dataclasses
-from typing import ClassVar
+import json
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from gmmdask.algorithms import Algorithm, State
+from gmmdask import container
+from gmmdask.algorithms import Algorithm, Beginning, Request, State
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
 from gmmdask.estep import ESteps
-from gmmdask.execution import Threads
+from gmmdask.execution import Executor, Threads
+from gmmdask.fit import Run, advance
+from gmmdask.job import stored_classes
 from gmmdask.mixture import Mixture
-from gmmdask.outcome import Event, PassDone, RunEnded
+from gmmdask.outcome import Callback, Event, PassDone, RunEnded, StepDone
+from gmmdask.selfcheck import Expected
 from gmmdask.sources import ArraySource
-from gmmdask.stats import Stats
 from gmmdask.task import Data
 from gmmdask.testing.contracts.executor import plan_of
-from gmmdask.testing.passes import data_of, fit_data, frame_of_rows, mixture_of, run_of
+from gmmdask.testing.passes import data_of, e_step, fit_data, frame_of_rows, mixture_of, run_of
 from gmmdask.testing.strategies import random_mixture
 
 SHAPE = (3, 3)
+PLAN = dataclasses.replace(plan_of(9), window=4, slices=3)  # nine steps a lap, of four parts or one
 
 
 def bits(mixture: Mixture) -> bytes:
@@ -28,12 +33,20 @@ def bits(mixture: Mixture) -> bytes:
     return b"".join(array.tobytes() for array in (mixture.weights, mixture.means, mixture.covariances))
 
 
+class Interrupted(Exception):
+    """Ends a run after a step, as SIGKILL would."""
+
+
 class AlgorithmTests:
-    """A subclass sets `algorithm`, a value with small `max_iter`; `monotone` if it promises never to fall."""
+    """A subclass sets `algorithm`, a value with small `max_iter`; `monotone` if it promises never to fall.
+
+    `sampled` starts it with statistics of a sample and with held-out rows.
+    """
 
     algorithm: ClassVar[Algorithm]
     max_iter: ClassVar[int]
     monotone: ClassVar[bool] = False
+    sampled: ClassVar[bool] = False
     families: ClassVar[tuple[str, ...]] = tuple(FAMILIES)
 
     @pytest.fixture(params=sorted(FAMILIES))
@@ -51,66 +64,109 @@ class AlgorithmTests:
         truth = random_mixture(np.random.default_rng(9), start.covariance_type, *SHAPE)
         return truth.sample(650, np.random.default_rng(10))[0]
 
-    def one_step(self, rows: Array, state: State, start: Mixture) -> tuple[Stats, State]:
-        """The statistics that a state asks for, and the state that follows."""
-        run = run_of("run", self.algorithm, start, frame_of_rows(start, rows))
-        request = self.algorithm.ask(state)
-        stats = data_of(rows).sums(ESteps(((run.frame, request.work),), 64), request.slices).items[0]
-        return stats, self.algorithm.tell(state, stats, run.prior)[0]
+    @pytest.fixture
+    def run(self, start: Mixture, rows: Array) -> Run:
+        frame = frame_of_rows(start, rows)
+        sample = e_step(rows[:100], frame.mixture_in(start), "products", frame, [(0, 100)]) if self.sampled else None
+        return run_of("run", self.algorithm, start, frame, beginning=Beginning(3, PLAN.steps, sample, self.sampled))
 
-    def test_algorithm_and_state_are_frozen(self, start: Mixture) -> None:
-        state = self.algorithm.start(start)
-        assert state.outcome is None
-        for value in (self.algorithm, state):
+    def held_out(self, rows: Array) -> Array | None:
+        return rows[::7] if self.sampled else None
+
+    def ended(
+        self, run: Run, rows: Array, executor: Executor | None = None, emit: Callback = lambda event: None
+    ) -> Run:
+        """The run at its end."""
+        data = Data(ArraySource(rows), PLAN, executor or Threads(1))
+        return fit_data(data, run, emit=emit, held_out=self.held_out(rows))[0]
+
+    def one_step(self, run: Run, rows: Array) -> tuple[bytes, State]:
+        """The statistics that a state asks for, and the state that follows."""
+        request = self.algorithm.ask(run.state, PLAN)
+        work = ESteps(tuple((run.frame, step.by(run.fast)) for step in request.steps), PLAN.block_rows)
+        answer = Data(ArraySource(rows), PLAN, Threads(1)).sums(work, request.slices).items
+        vectors = b"".join(stats.vector.tobytes() for stats in answer)
+        state = self.algorithm.tell(run.state, answer, run.prior)[0]
+        assert b"".join(stats.vector.tobytes() for stats in answer) == vectors
+        return vectors, state
+
+    def asked(self, request: Request) -> tuple[Any, ...]:
+        return (request.slices, request.held_out, [(bits(step.mixture), step.kernel) for step in request.steps])
+
+    def test_algorithm_and_state_are_frozen(self, run: Run) -> None:
+        assert run.state.outcome is None
+        for value in (self.algorithm, run.state):
             assert dataclasses.is_dataclass(value)
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(value, dataclasses.fields(value)[0].name, None)
 
-    def test_states_are_registered_for_checkpoints(self, start: Mixture) -> None:
-        state = self.algorithm.start(start)
-        assert State.registry.get(type(state).__name__, State) is type(state)
+    def test_ask_and_tell_are_pure(self, run: Run, rows: Array) -> None:
+        before, mixture = self.asked(self.algorithm.ask(run.state, PLAN)), bits(run.state.mixture)
+        vectors, following = self.one_step(run, rows)
+        again, same = self.one_step(run, rows)
+        assert again == vectors
+        assert bits(run.state.mixture) == mixture
+        assert self.asked(self.algorithm.ask(run.state, PLAN)) == before
+        assert self.asked(self.algorithm.ask(same, PLAN)) == self.asked(self.algorithm.ask(following, PLAN))
 
-    def test_ask_and_tell_are_pure(self, start: Mixture, rows: Array) -> None:
-        state = self.algorithm.start(frame_of_rows(start, rows).mixture_in(start))
-        before = self.algorithm.ask(state)
-        mixture = bits(state.mixture)
-        stats, following = self.one_step(rows, state, start)
-        vector = stats.vector.tobytes()
-        again, same = self.one_step(rows, state, start)
-        assert (again.vector.tobytes(), bits(same.mixture)) == (vector, bits(following.mixture))
-        assert stats.vector.tobytes() == vector
-        assert bits(state.mixture) == mixture
-        after = self.algorithm.ask(state)
-        assert (after.slices, after.work.kernel) == (before.slices, before.work.kernel)
-        assert bits(after.work.mixture) == bits(before.work.mixture)
-
-    def test_it_ends_with_an_outcome(self, start: Mixture, rows: Array) -> None:
+    def test_it_ends_with_an_outcome(self, run: Run, rows: Array) -> None:
         events: list[Event] = []
-        run = run_of("run", self.algorithm, start, frame_of_rows(start, rows))
-        (ended,) = fit_data(data_of(rows), run, emit=events.append)
+        ended = self.ended(run, rows, emit=events.append)
         assert ended.state.outcome is not None
         assert ended.state.outcome.sentence
         assert 1 <= ended.state.laps <= self.max_iter
         assert [event.outcome for event in events if isinstance(event, RunEnded)] == [ended.state.outcome]
+        laps = [event for event in events if isinstance(event, PassDone)]
+        assert [event.lap for event in laps] == list(range(1, ended.state.laps + 1))
+        assert {event.rows for event in laps} == {len(rows)}
 
-    def test_bits_do_not_depend_on_threads(self, start: Mixture, rows: Array) -> None:
-        found: list[bytes] = []
-        for n in (1, 2):
-            data = Data(ArraySource(rows), plan_of(9), Threads(n))
-            assert data.plan.n == len(rows)
-            run = run_of("run", self.algorithm, start, frame_of_rows(start, rows))
-            found.extend(bits(mixture_of(ended)) for ended in fit_data(data, run))
-        assert found[0] == found[1]
+    def test_every_lap_adds_up_to_all_rows(self, run: Run, rows: Array) -> None:
+        """Promise P10: and a lap in which the data has changed is an error."""
+        expected = Expected(float(len(rows)), rows.mean(axis=0), np.cov(rows.T, bias=True))
+        held_out = self.held_out(rows)
+        beside = None if held_out is None else data_of(held_out)
+        data = Data(ArraySource(rows.copy()), PLAN, Threads(1))
+        advance((run,), data, lambda event: None, expected, held_out=beside)
+        changed = Data(ArraySource(rows + 1e-3), PLAN, Threads(1))
+        with pytest.raises(ValueError, match="the data changed under the fit"):
+            advance((run,), changed, lambda event: None, expected, held_out=beside)
 
-    def test_it_never_falls(self, start: Mixture, rows: Array) -> None:
+    def test_bits_do_not_depend_on_threads(self, run: Run, rows: Array) -> None:
+        serial = self.ended(run, rows)
+        threaded = self.ended(run, rows, Threads(2))
+        assert bits(mixture_of(threaded)) == bits(mixture_of(serial))
+        assert threaded.state.outcome == serial.state.outcome
+
+    def test_interrupted_after_every_step_it_ends_in_the_same_bits(self, run: Run, rows: Array) -> None:
+        """What a checkpoint holds is all there is of a run."""
+        whole, kept = self.ended(run, rows), list[Run]()
+
+        def save(runs: tuple[Run, ...]) -> None:
+            arrays: container.Arrays = {}
+            text = json.dumps(container.pack(runs[0], arrays))
+            kept.append(container.unpack(json.loads(text), arrays, stored_classes()))
+            raise Interrupted
+
+        held_out = self.held_out(rows)
+        while run.going:
+            beside = None if held_out is None else data_of(held_out)
+            with pytest.raises(Interrupted):
+                advance((run,), Data(ArraySource(rows), PLAN, Threads(1)), lambda e: None, save=save, held_out=beside)
+            run = kept[-1]
+        assert len(kept) >= whole.state.laps
+        assert bits(mixture_of(run)) == bits(mixture_of(whole))
+        assert run.state.outcome == whole.state.outcome
+
+    def test_it_never_falls(self, run: Run, rows: Array) -> None:
+        """From the end of the first lap on, step by step."""
         if not self.monotone:
             pytest.skip("not promised")
         bounds: list[float] = []
 
         def emit(event: Event) -> None:
-            if isinstance(event, PassDone):
+            if isinstance(event, PassDone) or (isinstance(event, StepDone) and event.lap > 1):
                 bounds.append(event.lower_bound)
 
-        fit_data(data_of(rows), run_of("run", self.algorithm, start, frame_of_rows(start, rows)), emit=emit)
+        self.ended(run, rows, emit=emit)
         assert len(bounds) > 1
         assert np.all(np.diff(bounds) >= -1e-12 * np.abs(bounds[1:]))

@@ -140,7 +140,7 @@ class FamilyTests:
         rows = np.concatenate([data.draw(row_arrays(mixture.d)), mixture.sample(40, np.random.default_rng(0))[0]])
         origin = np.zeros_like(mixture.means)
         sums = reference.statistics(rows, parameters_of(mixture), origin)
-        stats = Stats.zero(Layout(self.family, mixture.n_components, mixture.d, "frame"))
+        stats = Stats.zero(Layout(self.covariance_type, mixture.n_components, mixture.d, "frame"))
         stats.vector[0], stats.mass[:], stats.first[:] = sums.weight, sums.mass, sums.first
         stats.second[:] = packed(self.family, sums.second)
         found = m_step(stats, Prior(self.family.isotropic(0.25, mixture.n_components, mixture.d)))

@@ -1,0 +1,80 @@
+"""Log joint densities of blocks under a mixture and what they add up to; rows that have none are refused by name."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gmmdask.estep import accumulate
+from gmmdask.frame import Frame
+from gmmdask.kernels import KERNELS, Features, kernel_for
+from gmmdask.mixture import Mixture
+from gmmdask.sources import DataError, Source
+from gmmdask.stats import Stats
+from gmmdask.task import Block
+
+
+def check_features(mixture: Mixture, source: Source) -> None:
+    """Refuses rows of another width than the mixture's."""
+    if source.d != mixture.d:
+        raise DataError(
+            f"{source.name}: X has {source.d} features, but GaussianMixture is expecting {mixture.d} features as input."
+        )
+
+
+class LogJoint:
+    """Log joint densities under a mixture in its frame, with the scratch memory of one task."""
+
+    def __init__(self, frame: Frame, inside: Mixture, rows: int, name: str) -> None:
+        self.features = Features(inside.family, frame, rows)
+        self.kernel = KERNELS[kernel_for(inside)](inside, frame, rows)
+        self.name = name
+
+    def __call__(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        """Features (p + d + 1, b) and log joint densities (K, b); both are overwritten by the next call.
+
+        Raises
+        ------
+        DataError
+            If a row holds NaN or infinity, or is so far from the mixture that its density is beyond float64.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            features = self.features.enter(block.rows)
+            if self.kernel.needs_quadratic:
+                self.features.quadratic(features)
+            joint = self.kernel.log_joint(features)
+        refuse_bad_rows(block, joint, self.name)
+        return features, joint
+
+
+def refuse_bad_rows(block: Block, joint: np.ndarray, name: str) -> None:
+    """Refuses rows without a finite log joint density (K, b), which would have no label; the first is named."""
+    bad = ~np.isfinite(joint.max(axis=0))
+    if not bad.any():
+        return
+    at = int(np.argmax(bad))
+    row = block.first_row + at
+    if not np.isfinite(block.rows[at]).all():
+        raise DataError(f"{name}: Input contains NaN or infinity, first in row {row}. Drop or impute such rows first.")
+    raise DataError(
+        f"{name}: row {row} is so far from the mixture that its density is beyond float64. Check its numbers and their "
+        "units."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """The work of the pass: an E-step of a mixture in its frame that refuses rows without a density."""
+
+    frame: Frame
+    inside: Mixture
+    block_rows: int
+    name: str
+
+    def __call__(self, blocks: Iterable[Block]) -> Stats:
+        log_joint = LogJoint(self.frame, self.inside, self.block_rows, self.name)
+        for block in blocks:
+            accumulate(log_joint.kernel, *log_joint(block), block.weights)
+        stats = log_joint.kernel.stats
+        stats.vector[3] = stats.log_likelihood - self.inside.expected_log_joint(stats)
+        return stats

@@ -1,0 +1,206 @@
+"""A mixture learned from rows as they come, in flat memory: what `partial_fit` and `gmmdask stream` keep."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gmmdask.algorithms import Beginning, Online, Stochastic, enough_rows
+from gmmdask.covariance import FAMILIES
+from gmmdask.covariance._base import Array
+from gmmdask.estep import EStep, ESteps
+from gmmdask.execution import Threads, one_thread
+from gmmdask.frame import Frame, Prior
+from gmmdask.initialise import Ground, Start, best_start, in_memory
+from gmmdask.kernels import block_rows
+from gmmdask.mixture import Mixture
+from gmmdask.outcome import Callback, Reason
+from gmmdask.pilot import Moments
+from gmmdask.sources import DataError
+from gmmdask.stats import Stats
+from gmmdask.task import Block
+
+START_FACTOR = 20  # rows a parameter that a start is found on
+MEMORY = 0.99  # of the running score from step to step: it speaks of the last hundred or so
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """What has been learned of a stream, and rows that wait: a value that `taking` rows turns into the next.
+
+    Rows wait until a start can be found on them, then until a step is full; so the model does not depend on how the
+    stream is cut into calls.
+
+    Parameters
+    ----------
+    start : covariance type, number of components and how to begin.
+    algorithm : its `rate` and `power` are used; "auto" is "power" here.
+    seed : keys the start.
+    start_rows : rows that the start is found on; None for twenty a parameter.
+    kernel : the fast one, "products" or "compiled".
+    rows, weights : that wait, (m, d) and (m,).
+    taken : rows that have come so far, those that wait among them.
+    frame, prior, online : since the start; before it None.
+    seen : log likelihood (nats, data units) and weight of recent rows, each under the mixture before it learned them.
+    """
+
+    start: Start
+    algorithm: Stochastic
+    reg_covar: float = 1e-6
+    n_init: int = 1
+    seed: int = 0
+    start_rows: int | None = None
+    kernel: str = "products"
+    rows: Array | None = None
+    weights: Array | None = None
+    taken: int = 0
+    frame: Frame | None = None
+    prior: Prior | None = None
+    online: Online | None = None
+    seen: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def waiting(self) -> int:
+        """Rows that came and are not learned yet."""
+        return 0 if self.rows is None else len(self.rows)
+
+    @property
+    def needed(self) -> int:
+        """Rows that a start is found on, or that a step learns."""
+        assert self.rows is not None
+        k, d = self.start.n_components, self.rows.shape[1]
+        parameters = k - 1 + k * d + FAMILIES[self.start.covariance_type].n_parameters(k, d)
+        if self.online is None:
+            return self.start_rows or max(START_FACTOR * parameters, enough_rows(k, parameters))
+        return max(256, enough_rows(k, parameters))
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """What the stream has taught, in data units; None before the start."""
+        if self.online is None or self.frame is None or self.prior is None:
+            return None
+        return self.frame.mixture_out(self.online.result(self.prior))
+
+    def describe(self) -> dict[str, Any]:
+        """Provenance of the mixture so far: JSON values."""
+        assert self.online is not None
+        learned, start = self.taken - self.waiting, self.start
+        words = f"a stream: {learned} rows were learned in {self.online.steps} steps, {self.waiting} wait for the next."
+        return {
+            "data": {"kind": "stream"},
+            "rows": self.taken,
+            "steps": self.online.steps,
+            "settings": {
+                "n_components": start.n_components,
+                "covariance_type": start.covariance_type,
+                "init_params": start.method,
+                "algorithm": self.algorithm.describe(),
+                "reg_covar": self.reg_covar,
+                "n_init": self.n_init,
+                "sample_rows": self.start_rows,
+                "seed": self.seed,
+            },
+            "outcome": {"reason": Reason.STREAM.value, "sentence": words, "predicted_gain": None},
+            "history": [],
+        }
+
+    @property
+    def score(self) -> float:
+        """Mean log density of recent rows under the mixtures that had not learned them yet, nats per row."""
+        return self.seen[0] / self.seen[1] if self.seen[1] else -np.inf
+
+    def taking(self, rows: np.ndarray, weights: Any = None, emit: Callback = lambda event: None) -> "Stream":
+        """The stream after some more rows (m, d), with weights (m,).
+
+        Raises
+        ------
+        DataError
+            If there are none, or one is not finite, or they have another number of features; or a weight is negative.
+        IllDefinedCovariance
+            If a component collapsed.
+        """
+        rows, given = self._checked(rows, weights)
+        taken, kept = self.taken + len(rows), given > 0
+        rows, given = np.array(rows[kept], dtype=np.float64, order="C"), given[kept]
+        if self.rows is not None and self.weights is not None:
+            rows, given = np.concatenate([self.rows, rows]), np.concatenate([self.weights, given])
+        stream = replace(self, rows=rows, weights=given, taken=taken)
+        with one_thread():
+            if stream.online is None and stream.waiting >= stream.needed:
+                stream = stream._started(emit)
+            return stream if stream.online is None else stream._learning()
+
+    def _checked(self, rows: np.ndarray, weights: Any) -> tuple[np.ndarray, Array]:
+        d = None if self.rows is None else self.rows.shape[1]
+        if rows.ndim != 2 or not rows.size:
+            raise DataError(f"Found array with shape={rows.shape}: expected (rows, features), at least one of each.")
+        if d is not None and rows.shape[1] != d:
+            raise DataError(
+                f"X has {rows.shape[1]} features, but GaussianMixture is expecting {d} features as input: the stream "
+                "began with that many."
+            )
+        bad = ~np.isfinite(rows).all(axis=1)
+        if bad.any():
+            at = int(np.argmax(bad))
+            raise DataError(
+                f"Input contains NaN or infinity, first in row {at} of this call (row {self.taken + at} of all). "
+                "None of its rows were taken: drop or impute such rows, and send the others again."
+            )
+        given = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
+        if given.shape != (len(rows),) or not np.isfinite(given).all() or (given < 0).any():
+            raise DataError(
+                f"sample_weight: expected {len(rows)} finite numbers that are not negative, one a row; found an array "
+                f"of shape {given.shape}. None of the rows were taken."
+            )
+        return rows, given
+
+    def _started(self, emit: Callback) -> "Stream":
+        """With a mixture fitted to the first rows, which are learned by that. Weighted rows stand for as many."""
+        assert self.rows is not None
+        assert self.weights is not None
+        m, start = self.needed, self.start
+        rows, weights = self.rows[:m], self.weights[:m]
+        reach = np.cumsum(weights)
+        chosen = np.searchsorted(reach, (np.arange(m) + 0.5) * (reach[-1] / m))  # all of them, where all weigh alike
+        drawn = rows[np.minimum(chosen, m - 1)]
+        moments = Moments.of(drawn)
+        frame = Frame.of(FAMILIES[start.covariance_type], moments.mean, moments.covariance)
+        prior = Prior.of(start.covariance_type, start.n_components, frame, self.reg_covar)
+        with Threads() as executor:
+            data = in_memory(drawn, start.covariance_type, start.n_components, executor)
+            mixture = best_start(
+                start, self.n_init, self.seed, Ground(drawn, data, data, frame, prior, self.kernel), emit
+            )
+        sample = statistics(rows, weights, mixture, frame, self.kernel)
+        online = self.algorithm.begin(mixture, Beginning(sample=sample))
+        started = replace(self, frame=frame, prior=prior, online=online)
+        return replace(started, rows=self.rows[m:], weights=self.weights[m:])
+
+    def _learning(self) -> "Stream":
+        """With all full steps learned; the rows of the last, broken one wait."""
+        online, (log_likelihood, weight), step, at = self.online, self.seen, self.needed, 0
+        assert online is not None
+        assert self.rows is not None
+        assert self.weights is not None
+        assert self.frame is not None
+        assert self.prior is not None
+        while len(self.rows) - at >= step:
+            rows, weights = self.rows[at : at + step], self.weights[at : at + step]
+            stats = statistics(rows, weights, online.mixture, self.frame, self.kernel)
+            online, at = online.after(stats, self.prior), at + step
+            nats = stats.log_likelihood + stats.weight * self.frame.log_det
+            log_likelihood, weight = MEMORY * log_likelihood + nats, MEMORY * weight + stats.weight
+        rows, weights = self.rows[at:].copy(), self.weights[at:].copy()
+        return replace(self, online=online, rows=rows, weights=weights, seen=(log_likelihood, weight))
+
+
+def statistics(rows: Array, weights: Array, mixture: Mixture, frame: Frame, kernel: str) -> Stats:
+    """Of rows (m, d) in data units under a mixture in the frame."""
+    most = min(len(rows), block_rows(mixture.family, mixture.d, mixture.n_components))
+    given = None if (weights == 1).all() else weights
+    blocks = (
+        Block(rows[at : at + most], None if given is None else given[at : at + most], at)
+        for at in range(0, len(rows), most)
+    )
+    stats: Stats = ESteps(((frame, EStep.of(mixture, kernel)),), most)(blocks).items[0]
+    return stats
