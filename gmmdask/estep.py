@@ -1,17 +1,23 @@
 """The work of EM: blocks of rows and mixtures in, statistics out."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
+from gmmdask.compiled import Compiled, Tiles, importable
 from gmmdask.covariance import Family
 from gmmdask.covariance._base import Array
 from gmmdask.frame import Frame
-from gmmdask.kernels import KERNELS, Features, Kernel, soft_assignment
+from gmmdask.kernels import KERNELS, Features, Kernel, kernel_for, soft_assignment
 from gmmdask.mixture import Mixture
 from gmmdask.stats import Layout, Stats
+
+
+def available() -> tuple[str, ...]:
+    """The names of the kernels that run in this process."""
+    return (*KERNELS, "compiled") if importable() else tuple(KERNELS)
 
 
 class Block(Protocol):
@@ -38,47 +44,88 @@ def accumulate(kernel: Kernel, features: Array, joint: Array, weights: Array | N
     kernel.moments(features, resp, weights)
 
 
+def finished(step: "EStep", kernel: Kernel | Compiled) -> Stats:
+    """The statistics of all blocks, with the entropy that follows from them."""
+    if isinstance(kernel, Compiled):
+        kernel.finish()
+    kernel.stats.vector[3] = kernel.stats.log_likelihood - step.mixture.expected_log_joint(kernel.stats)
+    return kernel.stats
+
+
+class Together:
+    """NumPy kernels of one frame and family: features are formed once for all of them."""
+
+    def __init__(self, features: Features) -> None:
+        self.features = features
+        self.kernels: list[Kernel] = []
+
+    def add(self, rows: np.ndarray, weights: Array | None) -> None:
+        features = self.features.enter(rows)
+        if any(kernel.needs_quadratic for kernel in self.kernels):
+            self.features.quadratic(features)
+        for kernel in self.kernels:
+            accumulate(kernel, features, kernel.log_joint(features), weights)
+
+
 @dataclass(frozen=True, eq=False)
 class EStep:
-    """What one run asks of a pass: its mixture, in frame coordinates, evaluated by a kernel."""
+    """What one run asks of a pass: its mixture, in frame coordinates, evaluated by a kernel of this name.
+
+    "fast" is no kernel: the driver puts the one in its place that is fast where the run goes.
+    """
 
     mixture: Mixture
     kernel: str
 
+    @classmethod
+    def of(cls, mixture: Mixture, fast: str = "fast") -> "EStep":
+        """By the fast kernel, if it is accurate enough for the mixture."""
+        return cls(mixture, kernel_for(mixture, fast))
+
+    def by(self, fast: str) -> "EStep":
+        """With the name of a kernel in the place of "fast"."""
+        return replace(self, kernel=fast) if self.kernel == "fast" else self
+
 
 @dataclass(frozen=True, eq=False)
 class ESteps:
-    """The work of a pass: E-steps of one or more runs, each in its frame; features are formed once a frame.
+    """The work of a pass: E-steps of one or more runs, each in its frame.
 
     Returns
     -------
-    tuple of Stats, one for each E-step, in frame coordinates: its log likelihood is a frame's too.
+    Sums of Stats, one for each E-step, in frame coordinates: its log likelihood is a frame's too.
+
+    Raises
+    ------
+    MissingKernel
+        If one asks for the compiled kernel, and this process has no Numba.
     """
 
     steps: tuple[tuple[Frame, EStep], ...]
     block_rows: int
 
     def __call__(self, blocks: Iterable[Block]) -> "Sums":
-        groups: dict[tuple[str, str], tuple[Features, list[Kernel]]] = {}
-        kernels = []
+        groups: dict[tuple[str, str], Together] = {}
+        adders: list[Together | Compiled] = []
+        kernels: list[Kernel | Compiled] = []
         for frame, step in self.steps:
+            if step.kernel == "compiled":
+                alone = Compiled(step.mixture, frame, self.block_rows)
+                adders.append(alone)
+                kernels.append(alone)
+                continue
             key = (frame.digest, step.mixture.covariance_type)
             if key not in groups:
-                groups[key] = (Features(step.mixture.family, frame, self.block_rows), [])
-            kernel = KERNELS[step.kernel](step.mixture, frame, self.block_rows)
-            groups[key][1].append(kernel)
-            kernels.append(kernel)
+                groups[key] = Together(Features(step.mixture.family, frame, self.block_rows))
+                adders.append(groups[key])
+            member = KERNELS[step.kernel](step.mixture, frame, self.block_rows)
+            groups[key].kernels.append(member)
+            kernels.append(member)
         for block in blocks:
-            for entered, members in groups.values():
-                features = entered.enter(block.rows)
-                if any(kernel.needs_quadratic for kernel in members):
-                    entered.quadratic(features)
-                for kernel in members:
-                    accumulate(kernel, features, kernel.log_joint(features), block.weights)
-        found = tuple(kernel.stats for kernel in kernels)
-        for (_, step), stats in zip(self.steps, found, strict=True):
-            stats.vector[3] = stats.log_likelihood - step.mixture.expected_log_joint(stats)
-        return Sums(found)
+            for adder in adders:
+                adder.add(block.rows, block.weights)
+        pairs = zip(self.steps, kernels, strict=True)
+        return Sums(tuple(finished(step, kernel) for (_, step), kernel in pairs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +207,9 @@ def assigned_stats(layout: Layout, frame: Frame, rows: np.ndarray, assigned: np.
 
 
 def peak_bytes(family: Family, n_components: int, d: int, rows: int, runs: int = 1) -> int:
-    """Bytes that E-steps of `runs` mixtures take in one task with blocks of this many rows, by either kernel."""
+    """Bytes that E-steps of `runs` mixtures take in one task with blocks of this many rows, by any kernel."""
     p, stats = family.packed_size(d), Layout(family.name, n_components, d, "").size
     per_row = p + 2 * d + 1 + runs * (n_components + d + 1) + 3 * d + 8
-    return 8 * (rows * per_row + np.getbufsize() + runs * (4 * stats + 2 * n_components * (p + d + 1)))
+    numpy_kernels = 8 * (rows * per_row + np.getbufsize() + runs * (4 * stats + 2 * n_components * (p + d + 1)))
+    compiled = 8 * rows * (d + 1) + runs * (32 * stats + Tiles(family, n_components, d, rows).bytes)
+    return max(numpy_kernels, compiled)

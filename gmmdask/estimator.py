@@ -17,9 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from gmmdask.algorithms import ALGORITHMS, Algorithm, Batch, Squarem, Stochastic
 from gmmdask.algorithms._stopping import STOPS
+from gmmdask.compiled import fast_kernel
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
-from gmmdask.execution import open_executor
+from gmmdask.execution import open_executor, setting
 from gmmdask.initialise import Start
 from gmmdask.job import Fitted, Job, is_of, stored_classes
 from gmmdask.mixture import Mixture
@@ -206,7 +207,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         state = self.random_state
         seed = int(state) if isinstance(state, Integral) else int(check_random_state(state).randint(2**31))
         start = self._start(d, self.warm_start and hasattr(self, "means_"))
-        return Stream(start, algorithm, float(self.reg_covar), int(self.n_init), seed, self.sample_rows)
+        kernel = fast_kernel(setting("kernel"))
+        return Stream(start, algorithm, float(self.reg_covar), int(self.n_init), seed, self.sample_rows, kernel)
 
     def fit_predict(self, X: Any, y: Any = None, **options: Any) -> Any:
         """Fits, then labels the rows: the component of highest posterior probability each."""
@@ -231,7 +233,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         bounds = tuple(self.lower_bounds_[-3:]) if warm else ()
         n_init, sample_rows = 1 if warm else int(self.n_init), self.sample_rows
         limit, sample_rows = (None if size is None else int(size) for size in (limit, sample_rows))
-        settings = Settings(start, Batch(), float(self.reg_covar), n_init, state, limit, sample_rows, bounds)
+        kernel = fast_kernel(setting("kernel"))
+        settings = Settings(start, Batch(), float(self.reg_covar), n_init, state, limit, sample_rows, bounds, kernel)
         whole = source.n <= sample_sizes(source, settings)[0]
         return replace(settings, algorithm=self._algorithm(whole))
 

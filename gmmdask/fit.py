@@ -19,13 +19,14 @@ from gmmdask.task import Data
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One fit under way: a named algorithm, its state, the frame it lives in and its prior."""
+    """One fit under way: a named algorithm, its state, the frame it lives in, its prior and its fast kernel."""
 
     name: str
     algorithm: Algorithm
     state: State
     frame: Frame
     prior: Prior
+    fast: str = "products"
 
     @property
     def going(self) -> bool:
@@ -91,8 +92,12 @@ def sharing(requests: Iterable[Asked]) -> list[list[Asked]]:
 
 def answers_to(group: list[Asked], data: Data, held_out: Data | None) -> list[Answer]:
     """What runs that ask for the same rows get, by one pass over these."""
-    steps = tuple((run.frame, step) for run, request in group for step in request.steps)
     first = group[0][1]
+    steps = tuple(
+        (run.frame, step.by("products" if first.held_out else run.fast))
+        for run, request in group
+        for step in request.steps
+    )
     if first.held_out:
         assert held_out is not None
         values = iter(held_out.sums(LogDensities(steps, held_out.plan.block_rows)).values)
@@ -107,12 +112,13 @@ class Teller:
     def __init__(self, run: Run, data: Data, emit: Callback) -> None:
         self.run, self.data, self.emit = run, data, emit
         self.tally = Tally(data.source.name, whole=not run.state.step)
-        self.last_kernel, self.empty = "products", tuple[int, ...]()
+        self.last_kernel, self.empty = "fast", tuple[int, ...]()
 
     def kernel(self, step: EStep) -> None:
-        """Tells when a run goes over to another kernel than the fast one it is expected to use."""
-        if step.kernel != self.last_kernel:
-            self.emit(KernelChanged(self.run.name, step.kernel, EPS * step.mixture.cancellation))
+        """Tells when a run goes over to the exact kernel from a fast one, or back."""
+        if (step.kernel == "centred") != (self.last_kernel == "centred"):
+            kernel = step.by(self.run.fast).kernel
+            self.emit(KernelChanged(self.run.name, kernel, EPS * step.mixture.cancellation))
         self.last_kernel = step.kernel
 
     def told(self, state: State, note: Note, lap_done: bool) -> None:

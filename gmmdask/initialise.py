@@ -15,7 +15,7 @@ from gmmdask.estep import EStep, ESteps, assigned_stats
 from gmmdask.execution import Executor
 from gmmdask.fit import Run, advance
 from gmmdask.frame import Frame, Prior
-from gmmdask.kernels import block_rows, kernel_for
+from gmmdask.kernels import block_rows
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
 from gmmdask.outcome import Callback, StartChosen
@@ -153,29 +153,32 @@ def in_memory(rows: np.ndarray, covariance_type: str, n_components: int, executo
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """What a start is found on: the sample (rows as stored, and as data), the held-out rows, frame and prior."""
+    """What a start is found on, and with: the sample (as stored, and as data), held-out rows, frame, prior, kernel."""
 
     rows: np.ndarray
     sample: Data
     held_out: Data
     frame: Frame
     prior: Prior
+    kernel: str = "products"
 
     def fit(self, mixtures: Sequence[Mixture], algorithm: Algorithm) -> list[Mixture]:
         """Each mixture after the algorithm has run on the sample; they share its passes."""
         states = [algorithm.start(mixture, Beginning()) for mixture in mixtures]
-        runs = tuple(Run(f"{i}", algorithm, state, self.frame, self.prior) for i, state in enumerate(states))
+        runs = tuple(
+            Run(f"{i}", algorithm, state, self.frame, self.prior, self.kernel) for i, state in enumerate(states)
+        )
         return [run.state.mixture for run in advance(runs, self.sample, emit=lambda event: None)]
 
     def scores(self, mixtures: Sequence[Mixture]) -> list[float]:
         """Mean log density of the held-out rows under each mixture, nats per row in data units, by one pass."""
-        steps = tuple((self.frame, EStep(mixture, kernel_for(mixture))) for mixture in mixtures)
+        steps = tuple((self.frame, EStep.of(mixture, self.kernel)) for mixture in mixtures)
         sums = self.held_out.sums(ESteps(steps, self.held_out.plan.block_rows))
         return [stats.log_likelihood / stats.weight + self.frame.log_det for stats in sums.items]
 
     def statistics(self, mixture: Mixture) -> Stats:
         """Of the sample under a mixture."""
-        work = ESteps(((self.frame, EStep(mixture, kernel_for(mixture))),), self.sample.plan.block_rows)
+        work = ESteps(((self.frame, EStep.of(mixture, self.kernel)),), self.sample.plan.block_rows)
         stats: Stats = self.sample.sums(work).items[0]
         return stats
 
@@ -201,7 +204,8 @@ def best_start(start: Start, n_init: int, seed: int, ground: Ground, emit: Callb
         mixtures = ground.fit(mixtures, Batch(tol=0, max_iter=SCREENING_STEPS))
         ranked = np.argsort([-score for score in ground.scores(mixtures)], kind="stable")
         mixtures = [mixtures[i] for i in ranked[:FINALISTS]]
-    mixtures = ground.fit(mixtures, Squarem(Batch(tol=SAMPLE_TOL, max_iter=SAMPLE_LAPS, stop="predicted")))
+    polish = Squarem(Batch(tol=SAMPLE_TOL, max_iter=SAMPLE_LAPS, stop="predicted"))
+    mixtures = ground.fit(mixtures, polish)
     final = ground.scores(mixtures)
     best = int(np.argmax(final))
     emit(StartChosen("start", n_init, final[best], final[best] - first, time.perf_counter() - began))

@@ -11,6 +11,7 @@ import numpy as np
 
 from gmmdask.algorithms import Algorithm, Beginning, Online, State
 from gmmdask.checkpoint import Checkpoint
+from gmmdask.compiled import warm_up
 from gmmdask.covariance import IllDefinedCovariance
 from gmmdask.execution import Executor, one_thread
 from gmmdask.fit import Run, advance
@@ -25,6 +26,7 @@ from gmmdask.outcome import (
     Event,
     FitStarted,
     KernelChanged,
+    KernelReady,
     Outcome,
     PassDone,
     PilotDone,
@@ -159,6 +161,8 @@ class Job:
         limit = getattr(self.settings.algorithm, "max_iter", 0)
         source, plan = self.source, self.plan
         self.callback(FitStarted("fit", source.n, source.d, len(plan.parts), limit, self.executor.name))
+        if self.settings.kernel == "compiled":
+            self.callback(KernelReady("fit", "compiled", warm_up()))
         with one_thread():
             try:
                 data = Data(source, plan, self.executor)
@@ -215,7 +219,9 @@ class Job:
             random = given if isinstance(given, np.random.RandomState) else np.random.RandomState(seed % 2**32)
             mixtures = [one_start(start, look.sample, frame, prior, random) for _ in range(settings.n_init)]
         else:
-            ground = Ground(look.sample, self._beside(look.sample), self._beside(look.held_out), frame, prior)
+            ground = Ground(
+                look.sample, self._beside(look.sample), self._beside(look.held_out), frame, prior, settings.kernel
+            )
             mixtures = [best_start(start, settings.n_init, seed, ground, self.emit)]
             if settings.algorithm.mini_batches and not start.given:
                 beginning = replace(beginning, sample=ground.statistics(mixtures[0]))
@@ -224,7 +230,8 @@ class Job:
             state = settings.algorithm.start(mixture, beginning)
             if settings.bounds:
                 state = replace(state, bounds=tuple(bound - frame.log_det for bound in settings.bounds))  # type: ignore[call-arg]
-            runs.append(Run(f"start-{index}" if len(mixtures) > 1 else "fit", settings.algorithm, state, frame, prior))
+            name = f"start-{index}" if len(mixtures) > 1 else "fit"
+            runs.append(Run(name, settings.algorithm, state, frame, prior, settings.kernel))
         self.progress = replace(self.progress, runs=tuple(runs))
         self.save(now=True)
 
@@ -260,8 +267,8 @@ class Job:
             "settings": {**self.progress.settings, "seed": self.progress.seed},
             "block_rows": self.plan.block_rows,
             "parts": len(self.plan.parts),
-            "kernel": self.kernels.get(best.name, "products"),
-            "versions": versions(),
+            "kernel": self.kernels.get(best.name, self.settings.kernel),
+            "versions": versions("numba") if self.settings.kernel == "compiled" else versions(),
             "outcome": {
                 "reason": outcome.reason.value,
                 "sentence": outcome.sentence,
@@ -305,8 +312,8 @@ def _fixed(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "algorithm": algorithm}
 
 
-def versions() -> dict[str, str]:
+def versions(*more: str) -> dict[str, str]:
     """Versions of what decides the bits."""
-    names = ("gmmdask", "numpy", "scipy", "scikit-learn", "dask", "zarr")
+    names = ("gmmdask", "numpy", "scipy", "scikit-learn", "dask", "zarr", *more)
     found = {name: importlib.metadata.version(name) for name in names}
     return {**found, "python": platform.python_version(), "machine": platform.machine()}

@@ -22,9 +22,12 @@ FLOOR_VALUE = float(np.exp(FLOOR))
 BLOCK_BYTES = 12 << 20  # measured: larger blocks leave the caches, with smaller ones threads wait for each other
 
 
-def kernel_for(mixture: Mixture) -> str:
-    """The name of the fastest kernel that is accurate enough for a mixture in frame coordinates."""
-    return "products" if EPS * mixture.cancellation < CANCELLATION_LIMIT else "centred"
+def kernel_for(mixture: Mixture, fast: str = "products") -> str:
+    """The name of the kernel for a mixture in frame coordinates: the fast one, if it is accurate enough.
+
+    `fast` is what that one is called.
+    """
+    return fast if EPS * mixture.cancellation < CANCELLATION_LIMIT else "centred"
 
 
 def block_rows(family: Family, d: int, n_components: int) -> int:

@@ -90,6 +90,14 @@ class PassDone(Event):
 
 
 @dataclass(frozen=True)
+class KernelReady(Event):
+    """The compiled kernel can run in this process: seconds of loading it and, once a machine, of compiling it."""
+
+    kernel: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class StepDone(Event):
     """One step of a lap that takes several: how many of `steps` are behind, and the algorithm's estimate of the lower
     bound so far, in nats per row (data units).

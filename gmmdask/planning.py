@@ -17,6 +17,7 @@ SAMPLE_BYTES = 64 << 20
 MIN_BLOCK_ROWS = 128
 MIN_SAMPLE_ROWS = 10_000
 MIN_HELD_OUT_ROWS = 1_000
+COMPILER_BYTES = 48 << 20  # what Numba allocates; the pages of its libraries are given back when memory is short
 WINDOW_BYTES = 256 << 20  # of float64 rows that are in flight together where a lap is made of mini-batches
 STEP_ROWS = 1 << 18  # of a mini-batch at most: more steps cost little, and every one is an M-step
 OVERHEAD_BYTES = 96 << 20  # modules imported on the way, stacks of threads, and what the allocator keeps
@@ -36,6 +37,7 @@ class Settings:
     memory_limit : bytes that the fit may add to its process; shapes the plan. None for constants of the code.
     sample_rows : rows of the pilot's sample; None for about 100 a parameter.
     bounds : lower bounds (nats per row) of earlier passes that a warm start goes on from.
+    kernel : the fast one, "products" or "compiled".
     """
 
     start: Start
@@ -46,6 +48,7 @@ class Settings:
     memory_limit: int | None = None
     sample_rows: int | None = None
     bounds: tuple[float, ...] = ()
+    kernel: str = "products"
 
     @property
     def family(self) -> Family:
@@ -69,6 +72,7 @@ class Settings:
             "random_state": seed,
             "memory_limit": self.memory_limit,
             "sample_rows": self.sample_rows,
+            "kernel": self.kernel,
             **({"given": given} if given else {}),
         }
 
@@ -180,4 +184,5 @@ def driver_bytes(source: Source, settings: Settings) -> int:
     in_flight = plan.window * largest * d * source.dtype.itemsize if settings.algorithm.mini_batches else 0
     stats = 8 * Layout(settings.start.covariance_type, k, d, "").size
     kept = runs * settings.algorithm.kept_bytes(stats, plan.steps)
-    return OVERHEAD_BYTES + 5 * rows * d * 8 + soft + 2 * scratch + in_flight + kept
+    compiler = COMPILER_BYTES if settings.kernel == "compiled" else 0
+    return OVERHEAD_BYTES + compiler + 5 * rows * d * 8 + soft + 2 * scratch + in_flight + kept

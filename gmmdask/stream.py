@@ -12,7 +12,7 @@ from gmmdask.estep import EStep, ESteps
 from gmmdask.execution import Threads, one_thread
 from gmmdask.frame import Frame, Prior
 from gmmdask.initialise import Ground, Start, best_start, in_memory
-from gmmdask.kernels import block_rows, kernel_for
+from gmmdask.kernels import block_rows
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Callback, Reason
 from gmmdask.pilot import Moments
@@ -37,6 +37,7 @@ class Stream:
     algorithm : its `rate` and `power` are used; "auto" is "power" here.
     seed : keys the start.
     start_rows : rows that the start is found on; None for twenty a parameter.
+    kernel : the fast one, "products" or "compiled".
     rows, weights : that wait, (m, d) and (m,).
     taken : rows that have come so far, those that wait among them.
     frame, prior, online : since the start; before it None.
@@ -49,6 +50,7 @@ class Stream:
     n_init: int = 1
     seed: int = 0
     start_rows: int | None = None
+    kernel: str = "products"
     rows: Array | None = None
     weights: Array | None = None
     taken: int = 0
@@ -167,8 +169,10 @@ class Stream:
         prior = Prior.of(start.covariance_type, start.n_components, frame, self.reg_covar)
         with Threads() as executor:
             data = in_memory(drawn, start.covariance_type, start.n_components, executor)
-            mixture = best_start(start, self.n_init, self.seed, Ground(drawn, data, data, frame, prior), emit)
-        sample = statistics(rows, weights, mixture, frame)
+            mixture = best_start(
+                start, self.n_init, self.seed, Ground(drawn, data, data, frame, prior, self.kernel), emit
+            )
+        sample = statistics(rows, weights, mixture, frame, self.kernel)
         online = self.algorithm.begin(mixture, Beginning(sample=sample))
         started = replace(self, frame=frame, prior=prior, online=online)
         return replace(started, rows=self.rows[m:], weights=self.weights[m:])
@@ -182,7 +186,8 @@ class Stream:
         assert self.frame is not None
         assert self.prior is not None
         while len(self.rows) - at >= step:
-            stats = statistics(self.rows[at : at + step], self.weights[at : at + step], online.mixture, self.frame)
+            rows, weights = self.rows[at : at + step], self.weights[at : at + step]
+            stats = statistics(rows, weights, online.mixture, self.frame, self.kernel)
             online, at = online.after(stats, self.prior), at + step
             nats = stats.log_likelihood + stats.weight * self.frame.log_det
             log_likelihood, weight = MEMORY * log_likelihood + nats, MEMORY * weight + stats.weight
@@ -190,7 +195,7 @@ class Stream:
         return replace(self, online=online, rows=rows, weights=weights, seen=(log_likelihood, weight))
 
 
-def statistics(rows: Array, weights: Array, mixture: Mixture, frame: Frame) -> Stats:
+def statistics(rows: Array, weights: Array, mixture: Mixture, frame: Frame, kernel: str) -> Stats:
     """Of rows (m, d) in data units under a mixture in the frame."""
     most = min(len(rows), block_rows(mixture.family, mixture.d, mixture.n_components))
     given = None if (weights == 1).all() else weights
@@ -198,5 +203,5 @@ def statistics(rows: Array, weights: Array, mixture: Mixture, frame: Frame) -> S
         Block(rows[at : at + most], None if given is None else given[at : at + most], at)
         for at in range(0, len(rows), most)
     )
-    stats: Stats = ESteps(((frame, EStep(mixture, kernel_for(mixture))),), most)(blocks).items[0]
+    stats: Stats = ESteps(((frame, EStep.of(mixture, kernel)),), most)(blocks).items[0]
     return stats

@@ -20,6 +20,7 @@ from gmmdask.algorithms import (
 from gmmdask.algorithms._stopping import predicted_gain
 from gmmdask.algorithms.batch import BatchState
 from gmmdask.covariance import FAMILIES
+from gmmdask.estep import available
 from gmmdask.execution import Threads
 from gmmdask.fit import Run, advance, sharing
 from gmmdask.frame import Prior
@@ -111,7 +112,7 @@ def start_of(covariance_type: str = "full", n_components: int = 3, d: int = 2, s
 
 
 @pytest.mark.parametrize("covariance_type", FAMILIES)
-@pytest.mark.parametrize("kernel", ["auto", "centred"])
+@pytest.mark.parametrize("kernel", ["auto", *available()])
 @pytest.mark.parametrize("reg_covar", [0.0, 1e-2])
 def test_batch_em_is_the_references(covariance_type: str, kernel: str, reg_covar: float) -> None:
     """In data units, regularisation included, although it runs in a frame of its own."""
@@ -333,7 +334,7 @@ def test_a_narrow_component_changes_the_kernel_with_an_event() -> None:
 
 
 @pytest.mark.parametrize("covariance_type", FAMILIES)
-@pytest.mark.parametrize("kernel", ["products", "centred"])
+@pytest.mark.parametrize("kernel", available())
 def test_a_full_pass_adds_up_to_the_pilot(covariance_type: str, kernel: str) -> None:
     start = start_of(covariance_type)
     rows = some_rows(start) + 1000

@@ -55,16 +55,19 @@ def bits(model: GaussianMixture) -> bytes:
     return b"".join(array.tobytes() for array in arrays)
 
 
+@pytest.mark.parametrize("kernel", ["auto", "numpy"])
 @pytest.mark.parametrize("covariance_type", FAMILIES)
-def test_threads_give_the_bits_of_serial(stored: str, covariance_type: str) -> None:
-    serial = bits(fit(stored, "synchronous", covariance_type))
-    for executor in (Threads(1), Threads(2), Threads(4), "threads"):
-        assert bits(fit(stored, executor, covariance_type)) == serial
+def test_threads_give_the_bits_of_serial(stored: str, covariance_type: str, kernel: str) -> None:
+    with dask.config.set({"gmmdask.kernel": kernel}):
+        serial = bits(fit(stored, "synchronous", covariance_type))
+        for executor in (Threads(1), Threads(2), Threads(4), "threads"):
+            assert bits(fit(stored, executor, covariance_type)) == serial
 
 
-@pytest.mark.parametrize("covariance_type", FAMILIES)
-def test_clusters_give_the_bits_of_serial(stored: str, cluster: Client, covariance_type: str) -> None:
-    assert bits(fit(stored, cluster, covariance_type)) == bits(fit(stored, "synchronous", covariance_type))
+@pytest.mark.parametrize(("covariance_type", "kernel"), [*((name, "auto") for name in FAMILIES), ("full", "numpy")])
+def test_clusters_give_the_bits_of_serial(stored: str, cluster: Client, covariance_type: str, kernel: str) -> None:
+    with dask.config.set({"gmmdask.kernel": kernel}):
+        assert bits(fit(stored, cluster, covariance_type)) == bits(fit(stored, "synchronous", covariance_type))
 
 
 def test_arrays_in_memory_travel_to_a_cluster_once(stored: str, cluster: Client) -> None:

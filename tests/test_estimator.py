@@ -15,6 +15,7 @@ from sklearn.mixture import GaussianMixture as Oracle
 from gmmdask import GaussianMixture
 from gmmdask.algorithms import Batch
 from gmmdask.covariance import FAMILIES
+from gmmdask.estep import available
 from gmmdask.outcome import ComponentsWithoutRows, DirectionsWithoutSpread, KernelChanged, PassDone, Reason
 from gmmdask.testing.oracle import compare
 
@@ -27,7 +28,7 @@ DATA = {
 IRIS = DATA["iris"][0]
 
 
-@pytest.mark.parametrize("kernel", ["products", "centred"])
+@pytest.mark.parametrize("kernel", available())
 @pytest.mark.parametrize("covariance_type", FAMILIES)
 @pytest.mark.parametrize("name", DATA)
 def test_same_start_and_iterations_give_the_models_of_scikit_learn(

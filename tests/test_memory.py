@@ -12,13 +12,12 @@ import zarr
 from gmmdask import GaussianMixture, open_source
 from gmmdask.algorithms import Batch
 from gmmdask.covariance import FAMILIES
-from gmmdask.estep import EStep, ESteps, peak_bytes
+from gmmdask.estep import EStep, ESteps, available, peak_bytes
 from gmmdask.execution import Threads, one_thread
 from gmmdask.execution.local import available_cores
 from gmmdask.frame import Frame
 from gmmdask.initialise import Start
 from gmmdask.job import Job
-from gmmdask.kernels import KERNELS
 from gmmdask.pilot import Pilot
 from gmmdask.plan import make_plan
 from gmmdask.planning import OVERHEAD_BYTES, Memory, Settings, plan_fit
@@ -72,7 +71,7 @@ def traced(work: Callable[[], object]) -> int:
 # --- computed before, and enough -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", available())
 @pytest.mark.parametrize("covariance_type", FAMILIES)
 def test_an_e_step_takes_no_more_than_peak_bytes(covariance_type: str, kernel: str) -> None:
     for d, k, rows in [

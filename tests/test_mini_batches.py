@@ -352,7 +352,7 @@ def test_a_trial_that_is_worse_is_rejected_without_another_pass() -> None:
     state = algorithm.start(start, Beginning())
     for _ in range(60):
         request = algorithm.ask(state, plan)
-        work = ESteps(tuple((identity_frame(2), step) for step in request.steps), 64)
+        work = ESteps(tuple((identity_frame(2), step.by("products")) for step in request.steps), 64)
         answer: Answer = data_of(rows).sums(work).items
         if state.trial is not None:
             break

@@ -6,11 +6,12 @@ from gmmdask.algorithms._base import Algorithm, Answer, Beginning, Note, Request
 from gmmdask.algorithms._stopping import Stopping, predicted_gain
 from gmmdask.estep import EStep
 from gmmdask.frame import Prior
-from gmmdask.kernels import kernel_for
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
 from gmmdask.plan import Plan
 from gmmdask.stats import Stats
+
+KERNELS = ("auto", "products", "compiled", "centred")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +35,14 @@ class Batch(Algorithm):
     stop : {"gain", "predicted"}
         "gain" ends when the lower bound moved by less than `tol` (scikit-learn's rule); "predicted" when both the
         last gain and the gain that Aitken extrapolation expects of all further passes are below it.
-    kernel : {"auto", "products", "centred"}
-        Which kernel evaluates the mixture; "auto" takes the fastest that is accurate enough.
+    kernel : {"auto", "products", "compiled", "centred"}
+        Which kernel evaluates the mixture, unless only "centred" is accurate enough. "auto" is "products" here; an
+        estimator sets it by the configuration (`gmmdask.kernel`) and by what is installed.
 
     Raises
     ------
     ValueError
-        If `stop` is not one of these.
+        If `stop` or `kernel` is not one of these.
     """
 
     tol: float = 1e-3
@@ -50,6 +52,8 @@ class Batch(Algorithm):
 
     def __post_init__(self) -> None:
         self.stopping  # noqa: B018 - an unknown rule is told now
+        if self.kernel not in KERNELS:
+            raise ValueError(f"kernel={self.kernel!r}: expected one of {', '.join(KERNELS)}.")
 
     @property
     def stopping(self) -> Stopping:
@@ -64,7 +68,7 @@ class Batch(Algorithm):
         return replace(state, outcome=self.stopping.outcome(state.laps, state.bounds, predicted, state.empty))
 
     def e_step(self, mixture: Mixture) -> EStep:
-        return EStep(mixture, kernel_for(mixture) if self.kernel == "auto" else self.kernel)
+        return EStep.of(mixture) if self.kernel == "auto" else EStep(mixture, self.kernel)
 
     def ask(self, state: State, plan: Plan) -> Request:
         return Request((self.e_step(state.mixture),))

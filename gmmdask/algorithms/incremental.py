@@ -8,7 +8,6 @@ from gmmdask.algorithms.batch import checked_m_step
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep
 from gmmdask.frame import Prior
-from gmmdask.kernels import kernel_for
 from gmmdask.mixture import Mixture
 from gmmdask.plan import Plan
 from gmmdask.stats import Stats
@@ -78,7 +77,7 @@ class Incremental(Algorithm):
     def ask(self, state: State, plan: Plan) -> Request:
         assert isinstance(state, IncrementalState)
         slices = plan.mini_batch(state.step, state.beginning.seed)  # of the same rows in every lap
-        return Request((EStep(state.mixture, kernel_for(state.mixture)),), slices)
+        return Request((EStep.of(state.mixture),), slices)
 
     def tell(self, state: State, answer: Answer, prior: Prior) -> tuple[IncrementalState, Note]:
         assert isinstance(state, IncrementalState)

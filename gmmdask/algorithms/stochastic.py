@@ -7,7 +7,6 @@ from gmmdask.algorithms._online import RATES, Online
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep
 from gmmdask.frame import Prior
-from gmmdask.kernels import kernel_for
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Outcome, Reason
 from gmmdask.plan import Plan
@@ -95,9 +94,9 @@ class Stochastic(Algorithm):
         beginning, mixture = state.beginning, state.online.mixture
         if state.step == beginning.steps:
             compared = (state.mixture, mixture)
-            return Request(tuple(EStep(m, kernel_for(m)) for m in compared), held_out=True)
+            return Request(tuple(EStep.of(m) for m in compared), held_out=True)
         slices = plan.mini_batch(state.step, beginning.seed, state.laps)
-        return Request((EStep(mixture, kernel_for(mixture)),), slices)
+        return Request((EStep.of(mixture),), slices)
 
     def tell(self, state: State, answer: Answer, prior: Prior) -> tuple[StochasticState, Note]:
         assert isinstance(state, StochasticState)

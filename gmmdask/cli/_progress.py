@@ -21,6 +21,7 @@ from gmmdask.outcome import (
     Event,
     FitStarted,
     KernelChanged,
+    KernelReady,
     PassDone,
     PilotDone,
     RowsSorted,
@@ -125,6 +126,8 @@ def describe(event: Event, max_iter: int) -> str:
                 f"{name}pass {event.lap}/{max_iter}  lower bound {event.lower_bound:.6f}{gain}  {rate:,.0f} rows/s  "
                 f"at most {left:.0f} s left"
             )
+        case KernelReady():
+            return f"{event.kernel} kernel: ready after {event.seconds:.1f} s"
         case KernelChanged():
             return f"{event.run}: {event.kernel} kernel from here on (the fast one would err by {event.error:.0e})"
         case ComponentsWithoutRows():

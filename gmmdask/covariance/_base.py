@@ -60,6 +60,10 @@ class Family(ABC):
         """Quadratic features (p, b) of the rows x (d, b), written to `out` one contiguous line per feature."""
 
     @abstractmethod
+    def factors(self, d: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same features as products of two lines each of [x; 1; |x|²] (d + 2, b): numbers of lines, twice (p,)."""
+
+    @abstractmethod
     def scatter(self, z: Array, resp: Array) -> Array:
         """Σ r z zᵀ, packed (p,), of rows z (d, b) with responsibilities (b,)."""
 

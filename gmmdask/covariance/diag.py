@@ -18,6 +18,9 @@ class Diag(Family):
     def quadratic(self, x: Array, out: Array) -> None:
         np.multiply(x, x, out=out)
 
+    def factors(self, d: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.arange(d), np.arange(d)
+
     def scatter(self, z: Array, resp: Array) -> Array:
         return np.dot(z * z, resp)
 

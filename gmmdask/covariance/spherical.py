@@ -18,6 +18,9 @@ class Spherical(Family):
     def quadratic(self, x: Array, out: Array) -> None:
         np.einsum("db,db->b", x, x, out=out[0])
 
+    def factors(self, d: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([d + 1]), np.array([d])
+
     def scatter(self, z: Array, resp: Array) -> Array:
         return np.atleast_1d(np.dot(np.einsum("db,db->b", z, z), resp))
 

@@ -20,6 +20,9 @@ class Tied(Family):
     def quadratic(self, x: Array, out: Array) -> None:
         symmetric.products(x, out)
 
+    def factors(self, d: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.triu_indices(d)
+
     def scatter(self, z: Array, resp: Array) -> Array:
         return symmetric.pack(np.dot(z * resp, z.T))
 

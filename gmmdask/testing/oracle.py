@@ -36,7 +36,7 @@ def compare(rows: np.ndarray, n_components: int, covariance_type: str, kernel: s
     Parameters
     ----------
     rows : (n, d)
-    kernel : {"products", "centred"}
+    kernel : {"products", "compiled", "centred"}
     """
     settings: dict[str, Any] = {"covariance_type": covariance_type, "reg_covar": 1e-4, "tol": 0, "random_state": 0}
     with warnings.catch_warnings():

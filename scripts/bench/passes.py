@@ -21,12 +21,12 @@ import numpy as np
 import zarr
 
 from gmmdask.algorithms import Algorithm, Batch, Beginning, Incremental, Squarem, Stochastic
+from gmmdask.compiled import fast_kernel
 from gmmdask.estep import EStep, ESteps
 from gmmdask.execution import Threads, one_thread
 from gmmdask.fit import Run, advance
 from gmmdask.frame import Frame, Prior
 from gmmdask.initialise import Ground, Start, best_start, in_memory
-from gmmdask.kernels import kernel_for
 from gmmdask.mixture import Mixture
 from gmmdask.pilot import FirstLook, first_look
 from gmmdask.planning import Settings, fit_plan, sample_sizes
@@ -39,6 +39,7 @@ from gmmdask.task import Data
 SEPARATIONS = {"overlapping": 2.0, "separated": 4.0}
 ORDERS = ("iid", "sorted")
 UNSEEN_ROWS = 200_000
+KERNEL = fast_kernel("auto")
 CLOSE = 1e-4  # nats per row from the end, where passes are counted
 
 
@@ -75,7 +76,7 @@ class Case:
         self.frame = Frame.of(truth.family, self.look.moments.mean, self.look.moments.covariance)
         self.prior = Prior.of("full", k, self.frame, 0.0)
         sample, self.held_out = (in_memory(r, "full", k, self.executor) for r in (self.look.sample, self.look.held_out))
-        self.ground = Ground(self.look.sample, sample, self.held_out, self.frame, self.prior)
+        self.ground = Ground(self.look.sample, sample, self.held_out, self.frame, self.prior, KERNEL)
         self.start = best_start(self.settings.start, 4, seed, self.ground, lambda event: None)
 
     def data(self, algorithm: Algorithm) -> Data:
@@ -84,7 +85,7 @@ class Case:
     def score(self, mixture: Mixture) -> float:
         """Of the unseen rows, in nats per row of the frame."""
         unseen = in_memory(self.unseen, "full", mixture.n_components, self.executor)
-        work = ESteps(((self.frame, EStep(mixture, kernel_for(mixture))),), unseen.plan.block_rows)
+        work = ESteps(((self.frame, EStep.of(mixture, KERNEL)),), unseen.plan.block_rows)
         stats = unseen.sums(work).items[0]
         return float(stats.log_likelihood / stats.weight)
 
@@ -94,7 +95,7 @@ class Case:
         sample = self.ground.statistics(self.start) if algorithm.mini_batches else None
         mixed = not self.look.is_sorted or data.plan.window == len(data.plan.parts)
         beginning = Beginning(self.seed, data.plan.steps, sample, held_out=True, mixed=mixed)
-        run = Run("run", algorithm, algorithm.start(self.start, beginning), self.frame, self.prior)
+        run = Run("run", algorithm, algorithm.start(self.start, beginning), self.frame, self.prior, KERNEL)
         found = [{"passes": 0, "seconds": 0.0, "score": self.score(self.start)}]
         clock = [time.perf_counter(), 0.0]
 
@@ -181,7 +182,7 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=8)
     parser.add_argument("--components", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--laps", type=int, default=400)
+    parser.add_argument("--laps", type=int, default=150)
     parser.add_argument("--sample-rows", type=int, default=0, help="[default: the larger of 1 %% and 100 a parameter]")
     parser.add_argument("--folder", type=Path, default=Path("bench-output"))
     options = parser.parse_args()

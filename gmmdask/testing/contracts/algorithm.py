@@ -83,7 +83,7 @@ class AlgorithmTests:
     def one_step(self, run: Run, rows: Array) -> tuple[bytes, State]:
         """The statistics that a state asks for, and the state that follows."""
         request = self.algorithm.ask(run.state, PLAN)
-        work = ESteps(tuple((run.frame, step) for step in request.steps), PLAN.block_rows)
+        work = ESteps(tuple((run.frame, step.by(run.fast)) for step in request.steps), PLAN.block_rows)
         answer = Data(ArraySource(rows), PLAN, Threads(1)).sums(work, request.slices).items
         vectors = b"".join(stats.vector.tobytes() for stats in answer)
         state = self.algorithm.tell(run.state, answer, run.prior)[0]

@@ -1,0 +1,170 @@
+"""The compiled kernel: the arithmetic of `products` by `gmmdask.sweep`, a whole block of a part in one call.
+
+It needs the extra `fast`. This module can be imported without; what needs Numba says so when it is asked for.
+"""
+
+import importlib
+import importlib.util
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gmmdask.covariance import Family
+from gmmdask.covariance._base import Array
+from gmmdask.frame import Frame
+from gmmdask.mixture import Mixture
+from gmmdask.stats import Layout, Stats
+
+CHOICES = ("auto", "numpy", "compiled")
+JOINT_SIZE = 4096  # log joint densities of an inner block: a first-level cache
+PRODUCT_SIZE = 1_000_000  # up to m n k of this OpenBLAS multiplies small matrices where they are
+KEPT_BYTES = 4 << 20  # features of an inner block are kept up to this size, else formed twice
+
+
+class MissingKernel(ImportError):
+    """The compiled kernel was asked for where it cannot run."""
+
+
+def importable() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+def loaded() -> Any:
+    """The module `gmmdask.sweep`; compiling takes some seconds once a machine and version, loading a second.
+
+    Raises
+    ------
+    MissingKernel
+        If Numba is not installed here.
+    """
+    try:
+        return importlib.import_module("gmmdask.sweep")
+    except ModuleNotFoundError as error:
+        raise MissingKernel(
+            f"this fit runs on the compiled kernel, and there is no module {error.name} here: other kernels would give "
+            'other bits. Install it on every worker with pip install "gmmdask[fast]", or choose gmmdask.kernel: numpy '
+            "in the Dask configuration before the fit."
+        ) from error
+
+
+def warm_up() -> float:
+    """Seconds that compiling, or loading what was compiled before, takes this process."""
+    began = time.perf_counter()
+    loaded()
+    return time.perf_counter() - began
+
+
+def fast_kernel(choice: str) -> str:
+    """The name of the fast kernel by the setting `gmmdask.kernel`.
+
+    Raises
+    ------
+    ValueError
+        If it is none of `CHOICES`.
+    MissingKernel
+        If it is "compiled" and Numba is not installed.
+    """
+    if choice not in CHOICES:
+        raise ValueError(f"gmmdask.kernel is {choice!r}: expected one of {', '.join(CHOICES)}.")
+    if choice == "compiled":
+        loaded()
+    return "products" if choice == "numpy" or not importable() else "compiled"
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Inner rows b, features q of which `panel` are multiplied at once, and columns c of what they are summed with."""
+
+    family: Family
+    n_components: int
+    d: int
+    block_rows: int
+
+    @property
+    def rows(self) -> int:
+        return min(self.block_rows, int(np.clip(JOINT_SIZE // self.n_components, 64, 256)))
+
+    @property
+    def features(self) -> int:
+        return self.d + 1 + (0 if self.family.shared else self.family.packed_size(self.d))
+
+    @property
+    def columns(self) -> int:
+        return self.n_components + (self.d if self.family.shared else 0)
+
+    @property
+    def panel(self) -> int:
+        fits = PRODUCT_SIZE // (self.columns * self.rows)
+        return fits if fits >= 16 else 256
+
+    @property
+    def kept(self) -> int:
+        """Features that are in memory at once."""
+        q = self.features
+        return q if 8 * q * self.rows <= KEPT_BYTES else min(q, self.panel)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of a kernel beside its statistics."""
+        k, d = self.n_components, self.d
+        tables = self.rows * (self.kept + k + self.columns + 2 * d + 5) + self.features * (k + self.columns + 2)
+        return 8 * (tables + d * d + 2 * d) + 4096
+
+
+class Compiled:
+    """Accumulates the statistics of one mixture from rows in data units."""
+
+    def __init__(self, mixture: Mixture, frame: Frame, block_rows: int) -> None:
+        self.sweep = loaded()
+        family, d, k = mixture.family, frame.d, mixture.n_components
+        self.family, self.tiles = family, Tiles(family, k, d, block_rows)
+        self.stats = Stats.zero(Layout(family.name, k, d, frame.digest))
+        self.quadratic, linear, constant = mixture.coefficients
+        self.affine = np.column_stack([linear, constant + mixture.log_scale])
+        self.tables = self._tables(frame)
+
+    def _tables(self, frame: Frame) -> Any:
+        tiles, family, d = self.tiles, self.family, frame.d
+        b, k, scales = tiles.rows, tiles.n_components, frame.matrix.ndim == 1
+        left, right = np.empty((2, 0), np.int64) if family.shared else family.factors(d)
+        own = self.affine if family.shared else np.hstack([self.quadratic, self.affine])
+        lines = np.ones((max(d, left.max(initial=0)) + 1, b))
+        return self.sweep.Tables(
+            origin=frame.origin.copy(),
+            scale=frame.matrix.copy() if scales else np.ones(d),
+            matrix=np.empty((0, 0)) if scales else frame.matrix.copy(),
+            left=np.concatenate([left, np.arange(d + 1)]),
+            right=np.concatenate([right, np.full(d + 1, d)]),
+            coefficients=np.ascontiguousarray(own),
+            sums=np.zeros((tiles.features, tiles.columns)),
+            density=np.zeros(b),
+            lines=lines,
+            centred=np.empty((0 if scales else d, b)),
+            features=np.empty((tiles.kept, b)),
+            joint=np.empty((k, b)),
+            turned=np.empty((b, tiles.columns)),
+            top=np.empty(b),
+            total=np.empty(b),
+            call=np.full(7, ord("N"), np.int32),
+            units=np.array([1.0, 0.0]),
+        )
+
+    def add(self, rows: np.ndarray, weights: Array | None) -> None:
+        """Adds a block of rows (b, d) of any real dtype with weights (b,) or None."""
+        kind = np.float32 if rows.dtype == np.float32 else np.float64
+        rows = np.require(rows, kind, ["C_CONTIGUOUS", "ALIGNED"])
+        given = np.empty(0) if weights is None else np.require(weights, np.float64, ["C_CONTIGUOUS", "ALIGNED"])
+        self.stats.vector[0] += len(rows) if weights is None else weights.sum()
+        self.sweep.sweep(rows, given, self.tables, self.tiles.panel)
+
+    def finish(self) -> None:
+        """Writes `stats` from what the sweeps have summed."""
+        stats, k, p = self.stats, self.tiles.n_components, self.tiles.features - self.tiles.d - 1
+        sums = self.tables.sums
+        stats.mass[:] = sums[-1, :k]
+        stats.first[:] = sums[p:-1, :k].T
+        stats.second[:] = self.family.pack(sums[:-1, k:]) if self.family.shared else sums[:p].T
+        common = np.vdot(self.quadratic, stats.second) if self.family.shared else 0.0  # of all components alike
+        stats.vector[2] = self.tables.density.sum() + common
