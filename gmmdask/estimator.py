@@ -30,7 +30,7 @@ from gmmdask.planning import Settings, sample_sizes
 from gmmdask.predict import predict, total_score
 from gmmdask.sources import DataError, Source, open_source
 from gmmdask.statistics import Statistics
-from gmmdask.stream import Stream
+from gmmdask.stream import STATES, Stream, Streamed
 
 METHODS = ("kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened")
 
@@ -210,6 +210,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         kernel = fast_kernel(setting("kernel"))
         return Stream(start, algorithm, float(self.reg_covar), int(self.n_init), seed, self.sample_rows, kernel)
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """A stream that waits for more rows to start on is no fit yet."""
+        return hasattr(self, "mixture_")
+
     def fit_predict(self, X: Any, y: Any = None, **options: Any) -> Any:
         """Fits, then labels the rows: the component of highest posterior probability each."""
         return self.fit(X, **options).predict(X)
@@ -283,7 +287,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.provenance_, self.history_ = provenance, tuple(provenance.get("history", ()))
         outcome = provenance.get("outcome", {})
         if "reason" in outcome:
-            self.outcome_ = Outcome(Reason(outcome["reason"]), outcome["sentence"], outcome["predicted_gain"])
+            self.outcome_ = Outcome(
+                Reason(outcome["reason"]), outcome["sentence"], outcome["predicted_gain"], outcome.get("took", "")
+            )
             self.converged_, self.n_iter_ = self.outcome_.converged, provenance.get("steps", len(self.history_))
         self.lower_bounds_ = [row["lower_bound"] for row in self.history_]
         self.lower_bound_ = self.lower_bounds_[-1] if self.lower_bounds_ else -np.inf
@@ -360,7 +366,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         gmmdask.container.FileError
             If it is not a readable model.
         """
-        return cls._of(load_model(path, {**stored_classes(), "Stream": Stream, "Start": Start}))
+        return cls._of(load_model(path, {**stored_classes(), **STATES}))
 
     @classmethod
     def from_statistics(cls, statistics: Statistics, *, reg_covar: float = 1e-6) -> Self:
@@ -380,5 +386,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         estimator = cls(model.mixture.n_components, covariance_type=model.mixture.covariance_type, **kept)
         estimator._set_mixture(model.mixture)
         estimator._set_history(model.provenance)
-        estimator.stream_ = model.state
+        state = model.state
+        estimator.stream_ = state.stream if isinstance(state, Streamed) else state
         return estimator

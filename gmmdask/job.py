@@ -260,7 +260,7 @@ class Job:
         stages = (*self.progress.stages, passes_stage(rows))
         outcome = best.state.outcome
         if not look.whole:
-            outcome = replace(outcome, sentence=f"{outcome.sentence} {in_words(stages)}")
+            outcome = replace(outcome, took=in_words(stages))
         provenance = {
             "data": self.progress.data,
             "rows": self.source.n,
@@ -273,6 +273,7 @@ class Job:
                 "reason": outcome.reason.value,
                 "sentence": outcome.sentence,
                 "predicted_gain": outcome.predicted_gain,
+                "took": outcome.took,
             },
             "stages": list(stages),
             "history": list(rows),
@@ -296,7 +297,7 @@ def in_words(stages: tuple[dict[str, Any], ...]) -> str:
         gained = f"{stage['gained']:+.2g} nats per row in " if "gained" in stage else ""
         passes = f"{stage['passes']} passes, " if "passes" in stage else ""
         told.append(f"{stage['stage']} {gained}{passes}{stage['seconds']:.1f} s")
-    return f"What it took: {'; '.join(told)}."
+    return f"{'; '.join(told)}."
 
 
 def is_of(provenance: dict[str, Any], source: Source, settings: Settings) -> bool:

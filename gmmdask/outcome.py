@@ -1,7 +1,7 @@
 """Why a run ended, in words that say what to do; and the events of a fit."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -18,12 +18,13 @@ class Outcome:
     """Why a run ended, and a sentence that says what to do about it.
 
     `predicted_gain` is what Aitken extrapolation expects of all further passes together, in nats per row; None
-    where the gains do not shrink geometrically yet.
+    where the gains do not shrink geometrically yet. `took` says what each stage bought: nats per row, passes, seconds.
     """
 
     reason: Reason
     sentence: str
     predicted_gain: float | None
+    took: str = field(default="", compare=False)
 
     @property
     def converged(self) -> bool:
@@ -144,6 +145,24 @@ class CheckpointDamaged(Event):
     """The newer of two checkpoints cannot be read, and the fit goes on from the older; `problem` says why."""
 
     problem: str
+
+
+@dataclass(frozen=True)
+class Published(Event):
+    """A stream's model was written to `path`, after so many rows; `score` is the mean log density of the recent ones
+    before each was learned, in nats per row, None before there are any.
+    """
+
+    path: str
+    rows: int
+    score: float | None
+
+
+@dataclass(frozen=True)
+class StreamWaits(Event):
+    """A stream has no new rows, and not because none were written: `reason` says what is missing."""
+
+    reason: str
 
 
 @dataclass(frozen=True)

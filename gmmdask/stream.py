@@ -15,8 +15,9 @@ from gmmdask.initialise import Ground, Start, best_start, in_memory
 from gmmdask.kernels import block_rows
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Callback, Reason
-from gmmdask.pilot import Moments
+from gmmdask.pilot import LARGEST, Moments
 from gmmdask.sources import DataError
+from gmmdask.sources._base import checked_shape
 from gmmdask.stats import Stats
 from gmmdask.task import Block
 
@@ -42,6 +43,11 @@ class Stream:
     taken : rows that have come so far, those that wait among them.
     frame, prior, online : since the start; before it None.
     seen : log likelihood (nats, data units) and weight of recent rows, each under the mixture before it learned them.
+
+    Raises
+    ------
+    DataError
+        If a start is to be found on fewer rows than components.
     """
 
     start: Start
@@ -58,6 +64,28 @@ class Stream:
     prior: Prior | None = None
     online: Online | None = None
     seen: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        k = self.start.n_components
+        if self.start_rows is not None and self.start_rows < k:
+            raise DataError(
+                f"sample_rows={self.start_rows} rows cannot start {k} components. Set sample_rows (--sample-rows) to "
+                f"{k} or more, better {100 * k}."
+            )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What may not change under a stream: JSON values."""
+        return {
+            "n_components": self.start.n_components,
+            "covariance_type": self.start.covariance_type,
+            "init_params": self.start.method,
+            "algorithm": self.algorithm.describe(),
+            "reg_covar": self.reg_covar,
+            "n_init": self.n_init,
+            "sample_rows": self.start_rows,
+            "seed": self.seed,
+        }
 
     @property
     def waiting(self) -> int:
@@ -85,22 +113,13 @@ class Stream:
     def describe(self) -> dict[str, Any]:
         """Provenance of the mixture so far: JSON values."""
         assert self.online is not None
-        learned, start = self.taken - self.waiting, self.start
+        learned = self.taken - self.waiting
         words = f"a stream: {learned} rows were learned in {self.online.steps} steps, {self.waiting} wait for the next."
         return {
             "data": {"kind": "stream"},
             "rows": self.taken,
             "steps": self.online.steps,
-            "settings": {
-                "n_components": start.n_components,
-                "covariance_type": start.covariance_type,
-                "init_params": start.method,
-                "algorithm": self.algorithm.describe(),
-                "reg_covar": self.reg_covar,
-                "n_init": self.n_init,
-                "sample_rows": self.start_rows,
-                "seed": self.seed,
-            },
+            "settings": self.settings,
             "outcome": {"reason": Reason.STREAM.value, "sentence": words, "predicted_gain": None},
             "history": [],
         }
@@ -116,7 +135,8 @@ class Stream:
         Raises
         ------
         DataError
-            If there are none, or one is not finite, or they have another number of features; or a weight is negative.
+            If there are none, or one is not finite, or they have another number of features, or are no real numbers;
+            or a weight is negative.
         IllDefinedCovariance
             If a component collapsed.
         """
@@ -133,19 +153,19 @@ class Stream:
 
     def _checked(self, rows: np.ndarray, weights: Any) -> tuple[np.ndarray, Array]:
         d = None if self.rows is None else self.rows.shape[1]
-        if rows.ndim != 2 or not rows.size:
-            raise DataError(f"Found array with shape={rows.shape}: expected (rows, features), at least one of each.")
+        checked_shape("the rows", rows.shape, rows.dtype)
         if d is not None and rows.shape[1] != d:
             raise DataError(
                 f"X has {rows.shape[1]} features, but GaussianMixture is expecting {d} features as input: the stream "
                 "began with that many."
             )
-        bad = ~np.isfinite(rows).all(axis=1)
+        bad = ~(np.abs(rows) <= np.float64(LARGEST)).all(axis=1)
         if bad.any():
             at = int(np.argmax(bad))
             raise DataError(
-                f"Input contains NaN or infinity, first in row {at} of this call (row {self.taken + at} of all). "
-                "None of its rows were taken: drop or impute such rows, and send the others again."
+                f"Input contains NaN or infinity (or numbers beyond {LARGEST:g}), first in row {at} of this call (row "
+                f"{self.taken + at} of all). None of its rows were taken: drop or impute such rows, and send the "
+                "others again."
             )
         given = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
         if given.shape != (len(rows),) or not np.isfinite(given).all() or (given < 0).any():
@@ -193,6 +213,22 @@ class Stream:
             log_likelihood, weight = MEMORY * log_likelihood + nats, MEMORY * weight + stats.weight
         rows, weights = self.rows[at:].copy(), self.weights[at:].copy()
         return replace(self, online=online, rows=rows, weights=weights, seen=(log_likelihood, weight))
+
+
+@dataclass(frozen=True, eq=False)
+class Streamed:
+    """What `gmmdask stream` keeps in a model file: a stream, and how much of its source it has taken.
+
+    `position` is a JSON value, see `gmmdask.feeds`. Both are one value, so that no row can be counted twice or lost
+    between them.
+    """
+
+    stream: Stream
+    position: dict[str, Any]
+
+
+# Names and types of the frozen values that the state of a model may hold, beside those of a checkpoint.
+STATES: dict[str, type] = {kind.__name__: kind for kind in (Stream, Streamed, Start)}
 
 
 def statistics(rows: Array, weights: Array, mixture: Mixture, frame: Frame, kernel: str) -> Stats:

@@ -417,5 +417,5 @@ def test_the_outcome_says_what_each_stage_bought() -> None:
     assert list(stages) == ["first look", "start", "passes"]
     assert stages["passes"]["passes"] == model.n_iter_
     assert stages["passes"]["gained"] == pytest.approx(model.lower_bounds_[-1] - model.lower_bounds_[0])
-    assert f"passes {stages['passes']['gained']:+.2g} nats per row in {model.n_iter_} passes" in model.outcome_.sentence
+    assert f"passes {stages['passes']['gained']:+.2g} nats per row in {model.n_iter_} passes" in model.outcome_.took
     assert stages["start"]["gained"] > 0

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-COMMANDS = ("demo", "fit", "inspect", "predict", "sample", "score", "update")
+COMMANDS = ("demo", "fit", "inspect", "predict", "sample", "score", "stream", "update")
 
 
 class NotConverged(Exception):

@@ -24,10 +24,12 @@ from gmmdask.outcome import (
     KernelReady,
     PassDone,
     PilotDone,
+    Published,
     RowsSorted,
     RunEnded,
     StartChosen,
     StepDone,
+    StreamWaits,
 )
 
 
@@ -73,7 +75,7 @@ class Reporter:
         elif self.live is not None:
             if isinstance(event, PassDone):
                 self.live.update(self.line, description=f"{describe(event, self.max_iter)}, next pass under way")
-            elif isinstance(event, StepDone):
+            elif isinstance(event, StepDone | Published):
                 self.live.update(self.line, description=describe(event, self.max_iter))
             elif not isinstance(event, CheckpointWritten):
                 self.console.print(describe(event, self.max_iter), highlight=False)
@@ -85,6 +87,7 @@ class Reporter:
         """What a fit came to, and what it took since this reporter was made."""
         return {
             "outcome": mixture.outcome_.sentence,
+            "stages": mixture.outcome_.took,
             "passes": mixture.n_iter_,
             "lower_bound": mixture.lower_bound_ if math.isfinite(mixture.lower_bound_) else None,
             "rows_per_second": round(self.rows / self.seconds) if self.seconds else None,
@@ -141,6 +144,11 @@ def describe(event: Event, max_iter: int) -> str:
             return f"warning: {event.problem}"
         case CheckpointWritten():
             return f"checkpoint written to {event.path}"
+        case Published():
+            score = "" if event.score is None else f"  score of recent rows {event.score:.5f}"
+            return f"{event.rows:,} rows{score}  published to {event.path}"
+        case StreamWaits():
+            return f"warning: {event.reason}"
         case RunEnded():
             return f"{event.run}: {event.outcome.sentence}"
     return f"{type(event).__name__}: {asdict(event)}"

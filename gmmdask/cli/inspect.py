@@ -24,6 +24,7 @@ def command(model: str, log_format: str) -> None:
         "rows": told.get("rows"),
         "dtype": data.get("dtype"),
         "outcome": outcome.get("sentence"),
+        "stages": outcome.get("took"),
         "lower_bound": history[-1]["lower_bound"] if history else None,
         "passes": len(history),
         "settings": {key: value for key, value in settings.items() if key != "given"},

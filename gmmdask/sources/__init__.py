@@ -24,10 +24,14 @@ def is_parquet(data: Any) -> bool:
     """Whether data is the path of a Parquet file, of a folder that holds some, or a pattern."""
     if not is_path(data) or is_path(data, ".parquet", ".pq") or is_pattern(data):
         return is_path(data)
-    folder = Path(data)
-    if any((folder / header).exists() for header in ("zarr.json", ".zarray")):
+    if is_zarr(data):
         return False  # whose chunks may be too many to look through
-    return any(any(folder.glob(kind)) for kind in ("*.parquet", "*.pq"))
+    return any(any(Path(data).glob(kind)) for kind in ("*.parquet", "*.pq"))
+
+
+def is_zarr(folder: str | Path) -> bool:
+    """Whether a folder here is a Zarr array or group."""
+    return any((Path(folder) / header).exists() for header in ("zarr.json", ".zarray", ".zgroup"))
 
 
 def comes_from(data: Any, package: str) -> bool:
@@ -61,8 +65,7 @@ def open_source(data: Any, **options: Any) -> Source:
     """
     if isinstance(data, Source):
         return data
-    if is_path(data) and not (is_pattern(data) or "://" in str(data) or Path(data).exists()):
-        raise DataError(f"{data}: no such file or folder. Check the path; relative ones start from {Path.cwd()}.")
+    check_exists(data)
     for applies, name in KINDS:
         if applies(data):
             module, _, kind = name.partition(":")
@@ -72,6 +75,12 @@ def open_source(data: Any, **options: Any) -> Source:
         f"cannot read rows from {type(data).__name__}: expected a NumPy, dask or Zarr array, or the path of a .npy "
         "file, a Zarr array or Parquet files."
     )
+
+
+def check_exists(data: Any) -> None:
+    """Refuses the path of nothing."""
+    if is_path(data) and not (is_pattern(data) or "://" in str(data) or Path(data).exists()):
+        raise DataError(f"{data}: no such file or folder. Check the path; relative ones start from {Path.cwd()}.")
 
 
 def addresses(source: Source) -> list[str]:
@@ -87,8 +96,11 @@ __all__ = [
     "Source",
     "StorageError",
     "addresses",
+    "check_exists",
     "is_parquet",
     "is_path",
+    "is_pattern",
+    "is_zarr",
     "open_source",
     "regular_edges",
 ]

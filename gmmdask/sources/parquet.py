@@ -145,8 +145,26 @@ def overlap(edges: np.ndarray, start: int, stop: int) -> range:
 
 
 def find_files(name: str) -> tuple[str, dict[str, int]]:
-    """The full address of a file, folder or pattern; its data files in order of their names, with their bytes."""
+    """The full address of a file, folder or pattern; its data files in order of their names, with their bytes.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    address, sizes = list_files(name)
+    if not sizes:
+        raise DataError(
+            f"{name}: no Parquet file is there. Give a file, a folder that holds *.parquet files itself, or a pattern "
+            "that matches some (FOLDER/**/*.parquet looks into subfolders)."
+        )
+    return address, sizes
+
+
+def list_files(name: str) -> tuple[str, dict[str, int]]:
+    """As `find_files`, of a place that may hold none yet."""
     system, path = fsspec.url_to_fs(name)
+    system.invalidate_cache()  # what was there a moment ago is not the question
     full = system.unstrip_protocol if "://" in name else str
     is_folder = system.isdir(path)
     if is_folder:
@@ -160,11 +178,6 @@ def find_files(name: str) -> tuple[str, dict[str, int]]:
         and not Path(file["name"]).name.startswith((".", "_"))
         and file["name"].endswith((".parquet", ".pq") if is_folder else "")
     }
-    if not sizes:
-        raise DataError(
-            f"{name}: no Parquet file is there. Give a file, a folder that holds *.parquet files itself, or a pattern "
-            "that matches some (FOLDER/**/*.parquet looks into subfolders)."
-        )
     return full(path), sizes
 
 

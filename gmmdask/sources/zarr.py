@@ -101,6 +101,25 @@ class ZarrSource(Source):
             "them with accept_missing=True (--accept-missing)."
         )
 
+    def surely_written(self, rows: np.ndarray, start: int) -> int:
+        """How many of `rows` (m, d), the first of which is row `start`, come before any that may not be written yet.
+
+        A chunk is written as a whole, and what is not written reads as the fill value, whether the chunk is missing or
+        was stored when it had fewer rows: so the rows in doubt are those fill values with which one ends, as far as it
+        is in `rows`.
+        """
+        fill, (tall, wide) = np.asarray(self.array.fill_value, self.dtype), self.grid
+        unset = (rows == fill) | ((rows != rows) & (fill != fill))
+        blank = np.zeros(len(rows), bool)
+        for j in range(0, self.d, wide):
+            blank |= unset[:, j : j + wide].all(axis=1)
+        ends = np.append(np.arange(tall - start % tall, len(rows), tall), len(rows))
+        doubtful = ends[blank[ends - 1]]
+        if not len(doubtful):
+            return len(rows)
+        written = np.flatnonzero(~blank[: doubtful[0]])
+        return int(written[-1]) + 1 if len(written) else 0
+
     @property
     def _step(self) -> int:
         """Rows of a read: whole chunks of about READ_BYTES."""
