@@ -64,6 +64,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     checkpoint : file in which the fit saves itself after passes.
     callbacks : functions that receive the events of `gmmdask.outcome`.
     memory_limit : bytes, or a text such as "1GB", that the fit may add to its process.
+    cache : {"auto", "never", "always"}: whether stored rows stay in memory once they are read; "auto" keeps up to 1 GiB
+        of them, or what `memory_limit` leaves, in this process, and none on a cluster. It moves no bit.
     sample_rows : rows of the sample; None for about 100 a parameter.
 
     Attributes
@@ -94,6 +96,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         "stop": [StrOptions({"auto", *STOPS})],
         "checkpoint": [str, Path, None],
         "callbacks": ["array-like"],
+        "cache": [StrOptions({"auto", "never", "always"})],
         "memory_limit": [Interval(Integral, 1, None, closed="left"), str, None],
         "sample_rows": [Interval(Integral, 1, None, closed="left"), None],
     }
@@ -121,6 +124,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         checkpoint: str | Path | None = None,
         callbacks: Sequence[Callback] = (),
         memory_limit: int | str | None = None,
+        cache: str = "auto",
         sample_rows: int | None = None,
     ) -> None:
         self.n_components = n_components
@@ -143,6 +147,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.checkpoint = checkpoint
         self.callbacks = callbacks
         self.memory_limit = memory_limit
+        self.cache = cache
         self.sample_rows = sample_rows
 
     # --- fitting -----------------------------------------------------------------------------------------------
@@ -238,7 +243,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         n_init, sample_rows = 1 if warm else int(self.n_init), self.sample_rows
         limit, sample_rows = (None if size is None else int(size) for size in (limit, sample_rows))
         kernel = fast_kernel(setting("kernel"))
-        settings = Settings(start, Batch(), float(self.reg_covar), n_init, state, limit, sample_rows, bounds, kernel)
+        known = (float(self.reg_covar), n_init, state, limit, sample_rows, bounds, kernel, self.cache)
+        settings = Settings(start, Batch(), *known)
         whole = source.n <= sample_sizes(source, settings)[0]
         return replace(settings, algorithm=self._algorithm(whole))
 

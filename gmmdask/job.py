@@ -165,7 +165,7 @@ class Job:
             self.callback(KernelReady("fit", "compiled", warm_up()))
         with one_thread():
             try:
-                data = Data(source, plan, self.executor)
+                data = Data(source, plan, self.executor, self.memory.cache)
                 if self.progress.look is None:
                     self._first_look(data)
                 look = self.progress.look

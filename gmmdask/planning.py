@@ -19,6 +19,7 @@ MIN_SAMPLE_ROWS = 10_000
 MIN_HELD_OUT_ROWS = 1_000
 COMPILER_BYTES = 48 << 20  # what Numba allocates; the pages of its libraries are given back when memory is short
 WINDOW_BYTES = 256 << 20  # of float64 rows that are in flight together where a lap is made of mini-batches
+CACHE_BYTES = 1 << 30  # of rows as stored, that are kept where nothing else is said
 STEP_ROWS = 1 << 18  # of a mini-batch at most: more steps cost little, and every one is an M-step
 OVERHEAD_BYTES = 96 << 20  # modules imported on the way, stacks of threads, and what the allocator keeps
 
@@ -38,6 +39,9 @@ class Settings:
     sample_rows : rows of the pilot's sample; None for about 100 a parameter.
     bounds : lower bounds (nats per row) of earlier passes that a warm start goes on from.
     kernel : the fast one, "products" or "compiled".
+    cache : {"auto", "never", "always"}
+        Whether rows stay in memory once they are read; "auto" keeps those that fit in `CACHE_BYTES`, or under
+        `memory_limit`, in the driver's process. It moves no bit.
     """
 
     start: Start
@@ -49,6 +53,7 @@ class Settings:
     sample_rows: int | None = None
     bounds: tuple[float, ...] = ()
     kernel: str = "products"
+    cache: str = "never"
 
     @property
     def family(self) -> Family:
@@ -79,15 +84,20 @@ class Settings:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes: of one task, of the driver beside its tasks, and tasks at once in the driver's process."""
+    """Bytes: of one task, of the driver beside its tasks, and tasks at once in the driver's process.
+
+    `cache` says whether decoded rows are kept, `cached` how many bytes of them in the driver's process.
+    """
 
     task: int
     driver: int
     tasks: int
+    cache: bool = False
+    cached: int = 0
 
     @property
     def peak(self) -> int:
-        return self.task * self.tasks + self.driver
+        return self.task * self.tasks + self.driver + self.cached
 
 
 def sample_sizes(source: Source, settings: Settings) -> tuple[int, int]:
@@ -153,15 +163,34 @@ def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Pl
                 f"data in smaller chunks, or allow memory_limit={least:,}."
             )
     task, driver = task_bytes(rows), driver_bytes(source, settings)
+    if limit is not None and driver + task > limit:
+        least = least_limit(source, settings, task)
+        raise DataError(
+            f"{source.name}: the driver needs {driver:,} bytes and a task {task:,}; memory_limit={limit:,}. Allow "
+            f"memory_limit={least:,}, or set a smaller sample_rows."
+        )
+    cache, cached = caching(source, settings, executor, CACHE_BYTES if limit is None else limit - driver - task)
     if limit is not None:
-        if driver + task > limit:
-            least = least_limit(source, settings, task)
-            raise DataError(
-                f"{source.name}: the driver needs {driver:,} bytes and a task {task:,}; memory_limit={limit:,}. Allow "
-                f"memory_limit={least:,}, or set a smaller sample_rows."
-            )
-        executor.limit_tasks(max(1, (limit - driver) // task))
-    return replace(plan, block_rows=rows), Memory(task, driver, executor.tasks_at_once)
+        executor.limit_tasks(max(1, (limit - driver - cached) // task))
+    return replace(plan, block_rows=rows), Memory(task, driver, executor.tasks_at_once, cache, cached)
+
+
+def caching(source: Source, settings: Settings, executor: Executor, budget: int) -> tuple[bool, int]:
+    """Whether decoded rows are kept between passes, and how many bytes of them in this process, `budget` at most."""
+    size = source.n * source.d * source.dtype.itemsize
+    here = executor.tasks_at_once > 0
+    whole = source.n <= sample_sizes(source, settings)[0]  # the sample is all of it then
+    if source.in_memory or whole or settings.cache == "never":
+        return False, 0
+    if settings.cache == "auto":
+        return here and size <= budget, size if here and size <= budget else 0
+    if here and settings.memory_limit is not None and size > budget:
+        raise DataError(
+            f"{source.name}: cache='always' would keep {size:,} bytes of rows, and memory_limit="
+            f"{settings.memory_limit:,} leaves {max(budget, 0):,} for them. Allow memory_limit="
+            f"{settings.memory_limit + size - budget:,}, or set cache='auto'."
+        )
+    return True, size if here else 0
 
 
 def least_limit(source: Source, settings: Settings, task: int) -> int:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
@@ -62,7 +63,19 @@ Argument = Source | list[np.ndarray]  # what a task reads its part from: a sourc
 
 
 def pieces_of(argument: Argument, part: Part) -> Iterable[np.ndarray]:
-    return argument if isinstance(argument, list) else argument.read(part.start, part.stop)
+    if isinstance(argument, list):
+        return argument
+    pieces = argument.read(part.start, part.stop)
+    return pieces if argument.in_memory else ahead(pieces)
+
+
+def ahead(pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same arrays; each is read by a thread while the one before is worked on."""
+    with ThreadPoolExecutor(1, thread_name_prefix="gmmdask-read") as reader:
+        following = reader.submit(next, pieces, None)
+        while (piece := following.result()) is not None:
+            following = reader.submit(next, pieces, None)
+            yield piece
 
 
 def run_task(argument: Argument | np.ndarray, piece: Slice, block_rows: int, work: Work) -> Any:
@@ -97,11 +110,12 @@ def read_part(argument: Argument, part: Part) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A source, the plan of its parts, and the executor that visits them."""
+    """A source, the plan of its parts, and the executor that visits them; with `cache`, a part is read only once."""
 
     source: Source
     plan: Plan
     executor: Executor
+    cache: bool = False
     name: str = field(default_factory=lambda: f"gmmdask-{uuid.uuid4().hex[:12]}")
     _passes: Iterator[int] = field(default_factory=count)
     _kept: dict[int, Any] = field(default_factory=dict)
@@ -122,7 +136,8 @@ class Data:
         """
         run = f"{self.name}-{next(self._passes)}"
         pieces = self.plan.everything if slices is None else slices
-        self._keep(run, [piece.part for piece in pieces if piece.of > 1 or self.source.in_memory])
+        always = self.cache or self.source.in_memory
+        self._keep(run, [piece.part for piece in pieces if piece.of > 1 or always], always)
         unread = any(piece.part.index not in self._kept for piece in pieces)
         graph: dict[Any, Any] = dict(self.source.graph) if unread else {}
         leaves: dict[int, list[Hashable]] = {}
@@ -142,10 +157,10 @@ class Data:
         argument = self.source.argument(part.start, part.stop)
         return List(*(TaskRef(key) for key in argument)) if isinstance(argument, list) else argument
 
-    def _keep(self, run: str, parts: Iterable[Part]) -> None:
-        """Keeps the rows of these parts where tasks run, and those of no other stored part."""
+    def _keep(self, run: str, parts: Iterable[Part], always: bool) -> None:
+        """Keeps the rows of these parts where tasks run, and those of no other unless they are kept always."""
         wanted = {part.index: part for part in parts}
-        if not self.source.in_memory:
+        if not always:
             for index in self._kept.keys() - wanted.keys():
                 del self._kept[index]
         new = {f"{run}-rows-{index}": part for index, part in wanted.items() if index not in self._kept}

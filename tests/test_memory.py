@@ -13,7 +13,7 @@ from gmmdask import GaussianMixture, open_source
 from gmmdask.algorithms import Batch
 from gmmdask.covariance import FAMILIES
 from gmmdask.estep import EStep, ESteps, available, peak_bytes
-from gmmdask.execution import Threads, one_thread
+from gmmdask.execution import Executor, Threads, one_thread
 from gmmdask.execution.local import available_cores
 from gmmdask.frame import Frame
 from gmmdask.initialise import Start
@@ -265,6 +265,56 @@ def test_reads_of_a_small_array_are_counted_as_what_they_are(tmp_path: Path) -> 
     small, stored, tall = (open_source(tmp_path / name) for name in ("rows.npy", "rows", "tall"))
     part = make_plan(stored.edges, 2, 512).parts[0]
     assert isinstance(small, NpySource)
-    assert small.read_bytes(0, 500) == 500 * 16
-    assert stored.read_bytes(part.start, part.stop) == 3 * 500 * 16
+    assert small.read_bytes(0, 500) == 2 * 500 * 16
+    assert stored.read_bytes(part.start, part.stop) == 4 * 500 * 16
     assert tall.read_bytes(0, 4000) >= 100_000 * 16  # a chunk is decoded whole, however few rows are in it
+
+
+# --- rows that stay ----------------------------------------------------------------------------------------------
+
+
+def cached(source: Source, cache: str, limit: int | None, executor: Executor | None = None) -> tuple[bool, int]:
+    chosen = Settings(Start("full", 3), Batch(), memory_limit=limit, cache=cache)
+    memory = plan_fit(source, chosen, executor or Threads(1))[1]
+    assert limit is None or memory.peak <= limit
+    return memory.cache, memory.cached
+
+
+def test_rows_stay_in_memory_where_they_fit() -> None:
+    small, large = Shaped(10**6, 8, 1000), Shaped(10**8, 8, 1000)
+    size = 64 * 10**6
+    assert cached(small, "auto", None) == (True, size)
+    assert cached(large, "auto", None) == (False, 0)
+    assert cached(small, "never", None) == (False, 0)
+    assert cached(small, "auto", 400 * MB) == (True, size)
+    assert cached(small, "auto", 180 * MB) == (False, 0)
+    assert cached(large, "always", None) == (True, 100 * size)
+    assert cached(Shaped(5000, 8, 1000), "always", None) == (False, 0)  # the sample is all of it
+    with pytest.raises(DataError, match=r"cache='always' would keep 64,000,000 bytes.*Allow memory_limit=") as caught:
+        cached(small, "always", 180 * MB)
+    enough = int(
+        str(caught.value).rpartition("memory_limit=")[2].split(",  ")[0].split(" ")[0].strip(",").replace(",", "")
+    )
+    assert cached(small, "always", enough) == (True, size)
+
+
+def test_a_cache_replaces_reads_and_moves_no_bit(tmp_path: Path) -> None:
+    rows = random_mixture(3, 4, "full").sample(30_000, np.random.default_rng(0))[0]
+    zarr.create_array(tmp_path / "rows", data=rows, chunks=(370, 4), compressors=None)
+    reads: dict[str, int] = {}
+    models = {}
+    for cache in ("never", "always"):
+        source = open_source(tmp_path / "rows")
+        reads[cache] = 0
+        plain = source.read
+
+        def counting(start: int, stop: int, cache: str = cache, plain: Any = plain) -> Iterator[np.ndarray]:
+            reads[cache] += stop - start
+            return plain(start, stop)
+
+        source.read = counting  # type: ignore[method-assign]
+        settings: dict[str, Any] = {"sample_rows": 2000, "random_state": 0, "tol": 0, "max_iter": 3}
+        models[cache] = GaussianMixture(3, cache=cache, **settings).fit(source, scheduler=Threads(2))
+    assert reads == {"never": 4 * 30_000, "always": 30_000}
+    assert models["never"].means_.tobytes() == models["always"].means_.tobytes()
+    assert models["never"].covariances_.tobytes() == models["always"].covariances_.tobytes()

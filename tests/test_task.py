@@ -1,5 +1,8 @@
 """One task and one pass: blocks, slices, sums."""
 
+import threading
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 from gmmdask.execution import Threads
 from gmmdask.plan import Part, Plan, Slice
 from gmmdask.sources import ArraySource
-from gmmdask.task import Block, Data, cut_blocks, run_task
+from gmmdask.task import Block, Data, ahead, cut_blocks, run_task
 from gmmdask.testing.strategies import LAW, cuts
 
 
@@ -117,3 +120,23 @@ def test_a_source_of_a_graph_is_visited_in_order(n_threads: int) -> None:
     with Threads(n_threads) as executor:
         data = Data(source, Plan((Part(0, 0, 14), Part(1, 14, 50)), 4), executor)
         assert data.sums(numbers) == list(range(50))
+
+
+def test_reading_runs_one_piece_ahead_and_errors_come_through() -> None:
+    began, go = [], threading.Event()
+
+    def pieces() -> Iterator[np.ndarray]:
+        for i in range(3):
+            began.append(i)
+            if i == 1:
+                go.set()
+            yield np.full((2, 1), i)
+        raise OSError("gone")
+
+    reading = ahead(pieces())
+    assert next(reading)[0, 0] == 0
+    assert go.wait(10)  # the second is read while the first is worked on
+    assert began == [0, 1]
+    assert [int(next(reading)[0, 0]) for _ in range(2)] == [1, 2]
+    with pytest.raises(OSError, match="gone"):
+        next(reading)

@@ -38,6 +38,13 @@ from gmmdask.cli._options import ALGORITHM, COVARIANCE, how_to_read, log_format,
 @click.option("--checkpoint", type=click.Path(dir_okay=False), help="File in which the fit saves itself.")
 @click.option("--resume", is_flag=True, help="Continue from --checkpoint, if there is one.")
 @click.option("--memory-limit", help="What the fit may add to the process, such as 1GB.")
+@click.option(
+    "--cache",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "never", "always"]),
+    help="Keep rows in memory once they are read; auto does if they fit.",
+)
 @click.option("--sample-rows", type=click.IntRange(1), help="Rows of the sample. [default: about 100 a parameter]")
 @click.option("--require-convergence", is_flag=True, help="Exit with 4 if the fit did not converge.")
 @how_to_read
@@ -100,6 +107,7 @@ def estimator(options: dict[str, Any], reporter: Any) -> Any:
         checkpoint=options["checkpoint"],
         callbacks=(reporter,),
         memory_limit=options["memory_limit"],
+        cache=options["cache"],
         sample_rows=options["sample_rows"],
     )
 

@@ -86,7 +86,7 @@ class NpySource(Source):
         return DataError(f"{self.name}: the file ends before row {self.n - 1}: it was cut since the fit began.")
 
     def read_bytes(self, start: int, stop: int) -> int:
-        return min(self._step, stop - start) * self.d * self.dtype.itemsize
+        return 2 * min(self._step, stop - start) * self.d * self.dtype.itemsize  # one is read while one is worked on
 
 
 def some_rows(array: np.ndarray) -> str:

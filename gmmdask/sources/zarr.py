@@ -127,10 +127,10 @@ class ZarrSource(Source):
         return chunk * max(1, READ_BYTES // (chunk * self.d * self.dtype.itemsize))
 
     def read_bytes(self, start: int, stop: int) -> int:
-        """Rows, the chunks that they are copied from, and their encoded form."""
+        """Rows, the chunks that they are copied from, their encoded form; and the rows that were read before."""
         chunk = self.chunks[0]
         rows = min(self._step, -(-(stop - start) // chunk) * chunk)
-        return 3 * rows * self.d * self.dtype.itemsize
+        return 4 * rows * self.d * self.dtype.itemsize
 
     def read(self, start: int, stop: int) -> Iterator[np.ndarray]:
         step = self._step
