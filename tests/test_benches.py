@@ -61,6 +61,13 @@ def test_speed(tmp_path: Path) -> None:
     assert all(row["numpy"] > 0 and row["sklearn"] > 0 for row in rows)
 
 
+def test_out_of_core(tmp_path: Path) -> None:
+    codecs, late = (table["rows"] for table in run("out_of_core", tmp_path, "--tiny")["tables"])
+    assert [row["store"] for row in codecs] == ["uncompressed", "zstd", "blosc-lz4"]
+    assert all(row["loop_ratio"] > 1 for row in codecs)
+    assert late[1]["read"] > 0.05
+
+
 @pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="Spark is not installed (group bench)")
 def test_spark(tmp_path: Path) -> None:
     found = run("spark", tmp_path, "--rows", "20000", "--features", "2", "--components", "2")

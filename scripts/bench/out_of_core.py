@@ -27,12 +27,12 @@ from gmmdask.mixture import Mixture
 from gmmdask.sources import ArraySource, Source, open_source
 from gmmdask.synthetic import random_mixture
 
-TEXT = """Seconds of one EM pass over {n:,} float64 rows ({gigabytes:.1f} GB) from Zarr, d={d}, K={k}, {threads} threads,
-medians of rounds in which all take their turns. Files are in the page cache as far as it holds them: this machine has
-{memory:.0f} GB. Reading is the same plan and threads with work that only counts rows. Memory is the same pass over
-{held:,} rows of an array in memory, scaled by rows. Loop reads chunk by chunk with zarr-python and calls
-scikit-learn's E-step and its moments for the M-step, {looped:,} rows, scaled. A store that answers late waits
-{latency:g} s before it gives each chunk, and is read on {late_rows:,} rows. Random float64 mantissas do not compress:
+TEXT = """Seconds of one EM pass over {n:,} float64 rows ({gigabytes:.1f} GB) from Zarr, `full`, d={d}, K={k},
+{threads} threads: medians of rounds in which all take their turns. Files are in the page cache as far as it holds
+them: this machine has {memory:.0f} GB. Reading is the same plan and threads with work that only counts rows. Memory
+is the same pass over {held:,} rows of an array in memory, scaled by rows. Loop reads chunk by chunk with zarr-python
+and calls scikit-learn's E-step and its moments for the M-step, on {looped:,} rows, scaled. The store that is late
+waits {latency:g} s before it gives a chunk, and holds {late_rows:,} rows. Random float64 mantissas do not compress:
 codecs cost time here and save nothing, which real data may turn round."""
 SECONDS = [("seconds", "pass, s", ".2f"), ("read", "reading, s", ".2f"), ("memory", "memory, s", ".2f")]
 RATIOS = [("to_sum", "pass / (reading + memory)", ".2f"), ("to_longer", "pass / the longer", ".2f")]
