@@ -135,12 +135,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=3_000_000, help="and ten times as many")
     parser.add_argument("--held-rows", type=int, default=300_000, help="in memory")
     parser.add_argument("--chunks", type=int, default=100_000, help="of 1,000 rows")
+    parser.add_argument("--cuts", type=int, nargs="+", default=[10, 100, 1000, 3000], help="chunks of the same rows")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=available_cores())
-    options = options_of(__doc__, parser, {"rows": 20_000, "held_rows": 2_000, "chunks": 300, "repeats": 1})
+    options = options_of(
+        __doc__, parser, {"rows": 20_000, "held_rows": 2_000, "chunks": 300, "repeats": 1, "cuts": [10, 100]}
+    )
     truth, n = random_mixture(16, 16, "full", seed=0), options.rows
     rows = by_source(list(row_sources(truth, options)), 16, options)
-    sizes = [max(1, n // count) for count in (10, 100, 1000, 3000)]
+    sizes = [max(1, n // count) for count in options.cuts]
     sources = [open_source(stored(truth, n, options.folder, chunk_rows=size)) for size in sizes]
     told = [{"chunk_rows": size, "chunks": -(-n // size)} for size in sizes]
     cut = by_source(list(zip(told, sources, strict=True)), 16, options)

@@ -81,14 +81,15 @@ def pass_seconds(data: Data, work: Work) -> float:
         return seconds_of(lambda: data.sums(work))
 
 
-def dgemm_rate(threads: int, size: int = 2000) -> float:
-    """Floating-point operations a second of as many concurrent matrix products of one thread each."""
+def dgemm_rate(threads: int, size: int = 1000, repeats: int = 4) -> float:
+    """Floating-point operations a second of as many concurrent chains of matrix products, of one thread each."""
     factors = [np.random.default_rng(i).random((size, size)) for i in range(threads)]
     results = [np.empty((size, size)) for _ in range(threads)]
 
     def multiply(index: int) -> None:
-        np.dot(factors[index], factors[index], out=results[index])
+        for _ in range(repeats):
+            np.dot(factors[index], factors[index], out=results[index])
 
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         list(pool.map(multiply, range(threads)))
-        return threads * 2 * size**3 / seconds_of(lambda: list(pool.map(multiply, range(threads))))
+        return threads * repeats * 2 * size**3 / seconds_of(lambda: list(pool.map(multiply, range(threads))))
