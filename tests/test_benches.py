@@ -12,18 +12,102 @@ import pytest
 BENCHES = Path(__file__).parents[1] / "scripts" / "bench"
 
 
-def run(name: str, folder: Path, *options: str) -> dict | list:
-    """What a benchmark writes."""
-    command = [sys.executable, str(BENCHES / f"{name}.py"), "--folder", str(folder), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+SECTIONS = {
+    "speed": "In memory",
+    "out_of_core": "Out of core",
+    "memory": "Memory",
+    "growth": "Growth",
+    "shared": "Several mixtures in one pass",
+    "cluster": "On a cluster",
+    "passes": "Passes",
+    "stream": "Streams",
+}
+
+
+def run(script: str, *options: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHES / script), *options], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((folder / f"{name}.json").read_text())
 
 
-def test_memory(tmp_path: Path) -> None:
-    found = run("memory", tmp_path, "--gigabytes", "0.02", "--features", "4", "--components", "3")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one command leaves: data, JSON and the page."""
+    folder = tmp_path_factory.mktemp("bench")
+    run("__main__.py", *SECTIONS, "--tiny", "--folder", str(folder), "--write", str(folder / "page.md"))
+    return folder
+
+
+def tables(folder: Path, name: str) -> list[list[dict]]:
+    """The rows of each table that a trial found."""
+    return [table["rows"] for table in json.loads((folder / f"{name}.json").read_text())["tables"]]
+
+
+def test_the_page_tells_the_machine_and_has_every_figure(folder: Path) -> None:
+    page = (folder / "page.md").read_text()
+    assert [line[3:] for line in page.splitlines() if line.startswith("## ")] == list(SECTIONS.values())
+    assert f"NumPy {np.__version__}".lower() in page
+    assert "tiny" in page
+    for name in SECTIONS:
+        for rows in tables(folder, name):
+            assert rows
+            assert all(
+                value is None or isinstance(value, str) or value == value for row in rows for value in row.values()
+            )
+    added = tables(folder, "memory")[0][0]["added_bytes"]
+    assert f"| {added:,} |" in page
+
+
+def test_an_unknown_trial_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHES), "sped", "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "sped" in done.stderr
+
+
+def test_speed(folder: Path) -> None:
+    (rows,) = tables(folder, "speed")
+    assert {row["covariance_type"] for row in rows} == {"full", "tied", "diag", "spherical"}
+    assert all(row["numpy"] > 0 and row["sklearn_ratio"] > 0 for row in rows)
+    assert all(("peak_share" in row) == (row["covariance_type"] == "full") for row in rows)
+
+
+def test_out_of_core(folder: Path) -> None:
+    codecs, late = tables(folder, "out_of_core")
+    assert [row["store"] for row in codecs] == ["uncompressed", "zstd", "blosc-lz4"]
+    assert all(row["loop_ratio"] > 1 for row in codecs)
+    assert late[1]["read"] >= 0.05
+
+
+def test_memory(folder: Path) -> None:
+    ((found,),) = tables(folder, "memory")
     assert found["passes"] == 3
     assert found["added_bytes"] < found["computed_bytes"] < found["limit_bytes"]
+
+
+def test_growth(folder: Path) -> None:
+    rows, _, _, chunks, (small,) = tables(folder, "growth")
+    assert [row["n"] for row in rows] == [20_000, 200_000]
+    assert [row["chunks"] for row in chunks] == [10, 100]
+    assert small["more"] == pytest.approx(small["ours"] - small["zarr"])
+
+
+def test_passes(folder: Path) -> None:
+    found = json.loads((folder / "passes.json").read_text())["results"]
+    assert {(row["kind"], row["order"]) for row in found} == {
+        (kind, order) for kind in ("overlapping", "separated") for order in ("iid", "sorted")
+    }
+    assert all(
+        len(row[name]["curve"]) >= 2 for row in found for name in ("batch", "squarem", "stochastic", "incremental")
+    )
+    assert (folder / "passes.png").stat().st_size > 10_000
+
+
+def test_stream(folder: Path) -> None:
+    (calls,) = tables(folder, "stream")
+    assert len({entry["score"] for entry in calls}) == 1
+    assert abs(calls[0]["below_batch"]) < 0.05
 
 
 def test_oracle(tmp_path: Path) -> None:
@@ -35,40 +119,15 @@ def test_oracle(tmp_path: Path) -> None:
     assert done.stdout.count("centred") == 4
 
 
-def test_passes(tmp_path: Path) -> None:
-    options = ("--rows", "4000", "--features", "2", "--components", "2", "--seeds", "1", "--laps", "5")
-    found = run("passes", tmp_path, *options, "--sample-rows", "500")
-    assert {(row["kind"], row["order"]) for row in found} == {
-        (kind, order) for kind in ("overlapping", "separated") for order in ("iid", "sorted")
-    }
-    assert all(
-        len(row[name]["curve"]) >= 2 for row in found for name in ("batch", "squarem", "stochastic", "incremental")
-    )
-    assert (tmp_path / "passes.png").stat().st_size > 10_000
-
-
-def test_stream(tmp_path: Path) -> None:
-    found = run(
-        "stream", tmp_path, "--rows", "60000", "--features", "2", "--components", "2", "--calls", "7000", "60000"
-    )
-    assert len({entry["score"] for entry in found["calls"]}) == 1
-    assert abs(found["calls"][0]["below_batch"]) < 0.05
-
-
-def test_speed(tmp_path: Path) -> None:
-    found = run("speed", tmp_path, "--scale", "0.01", "--repeats", "1")
-    assert {row["covariance_type"] for row in found} == {"full", "tied", "diag", "spherical"}
-    assert all(row["gmmdask_seconds"] > 0 for row in found)
-
-
 @pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="Spark is not installed (group bench)")
 def test_spark(tmp_path: Path) -> None:
-    found = run("spark", tmp_path, "--rows", "20000", "--features", "2", "--components", "2")
-    assert found["gmmdask_seconds"] > 0
+    run("spark.py", "--tiny", "--folder", str(tmp_path))
+    assert tables(tmp_path, "spark")[0][0]["gmmdask"] > 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_eight_gigabytes_stay_within_the_limit(tmp_path: Path) -> None:
-    found = run("memory", tmp_path, "--gigabytes", "8", "--memory-limit", "1GB")
+    run("memory.py", "--gigabytes", "8", "--memory-limit", "1GB", "--folder", str(tmp_path))
+    ((found,),) = tables(tmp_path, "memory")
     assert found["added_bytes"] < found["computed_bytes"] < found["limit_bytes"]

@@ -8,20 +8,37 @@ of the process every 10 ms, prints a table and writes JSON. Exit code 1 if a bou
 """
 
 import argparse
-import json
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 from dask.utils import parse_bytes
+from report import Table, options_of, write
+from stores import stored
 
 from gmmdask import GaussianMixture
 from gmmdask.execution import Threads
 from gmmdask.planning import plan_fit
 from gmmdask.sources import open_source
-from gmmdask.synthetic import make_dataset, random_mixture
+from gmmdask.synthetic import random_mixture
+
+TEXT = """Bytes that a fit from uncompressed Zarr adds to its process, sampled every 10 ms, the largest; what had been
+computed before it began; and what `memory_limit` allows."""
+COLUMNS = [
+    ("rows", "rows", ","),
+    ("features", "d", ""),
+    ("components", "K", ""),
+    ("gigabytes", "GB", ".2f"),
+    ("threads", "threads", ""),
+    ("passes", "passes", ""),
+    ("seconds", "seconds", ".1f"),
+    ("added_bytes", "added, bytes", ","),
+    ("computed_bytes", "computed, bytes", ","),
+    ("limit_bytes", "allowed, bytes", ","),
+]
 
 
 class Sampler:
@@ -48,14 +65,10 @@ class Sampler:
         return self.peak - self.start
 
 
-def measure(
-    gigabytes: float, features: int, components: int, limit: str, passes: int, folder: Path
-) -> dict[str, object]:
+def measure(gigabytes: float, features: int, components: int, limit: str, passes: int, folder: Path) -> dict[str, Any]:
     """One fit: bytes that the process added, bytes computed, bytes allowed."""
     rows = max(1000, round(gigabytes * 1e9 / (8 * features)))
-    data = folder / f"rows-{rows}x{features}-k{components}.zarr"
-    if not data.exists():
-        make_dataset(random_mixture(components, features, "full", seed=0), rows, data)
+    data = stored(random_mixture(components, features, "full", seed=0), rows, folder)
     source, executor = open_source(str(data)), Threads()
     model = GaussianMixture(components, random_state=0, tol=0, max_iter=passes, memory_limit=limit)
     _, memory = plan_fit(source, model._settings(source), executor)
@@ -77,22 +90,18 @@ def measure(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser()
     parser.add_argument("--gigabytes", type=float, default=8)
     parser.add_argument("--features", type=int, default=16)
     parser.add_argument("--components", type=int, default=16)
     parser.add_argument("--memory-limit", default="1GB")
     parser.add_argument("--passes", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=Path("bench-output"))
-    options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
+    options = options_of(__doc__, parser, {"gigabytes": 0.02, "features": 4, "components": 3})
     found = measure(
         options.gigabytes, options.features, options.components, options.memory_limit, options.passes, options.folder
     )
-    for name, value in found.items():
-        print(f"{name:>15}  {value:,}" if isinstance(value, int) else f"{name:>15}  {value}")
-    (options.folder / "memory.json").write_text(json.dumps(found, indent=2))
-    held = found["added_bytes"] < min(found["computed_bytes"], found["limit_bytes"])  # type: ignore[type-var]
+    write(options, "memory", "Memory", TEXT, [Table("", COLUMNS, [found])])
+    held = found["added_bytes"] < min(found["computed_bytes"], found["limit_bytes"])
     print("within both bounds" if held else "OVER a bound")
     return 0 if held else 1
 

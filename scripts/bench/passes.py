@@ -10,7 +10,6 @@ no method has seen, in nats per row, less the score of EM run from the same star
 """
 
 import argparse
-import json
 import statistics
 import time
 from dataclasses import replace
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from report import Table, options_of, write
 
 from gmmdask.algorithms import Algorithm, Batch, Beginning, Incremental, Squarem, Stochastic
 from gmmdask.compiled import fast_kernel
@@ -41,6 +41,19 @@ ORDERS = ("iid", "sorted")
 UNSEEN_ROWS = 200_000
 KERNEL = fast_kernel("auto")
 CLOSE = 1e-4  # nats per row from the end, where passes are counted
+TEXT = """{n:,} rows from Zarr, d={d}, K={k}, medians of {seeds} seeds. Scores of unseen rows in nats per row, less
+that of EM run from the same start to its end: at the start, after one lap, at the method's own end. Passes are those
+until a run's own bound stays within {close:g} of its end."""
+COLUMNS = [
+    ("kind", "mixture", ""),
+    ("order", "order", ""),
+    ("method", "method", ""),
+    ("start", "start", ".5f"),
+    ("after_one_lap", "one lap", ".5f"),
+    ("end", "end", ".5f"),
+    ("passes", "passes", ".0f"),
+    ("seconds_a_lap", "s a lap", ".2f"),
+]
 
 
 def methods(laps: int) -> dict[str, Algorithm]:
@@ -140,22 +153,20 @@ def measure(case: Case, laps: int) -> dict[str, Any]:
     return found
 
 
-def table(results: list[dict[str, Any]]) -> None:
-    """Medians over seeds, a line for each kind, order and method."""
-    print(
-        f"{'mixture':>12} {'order':>7} {'method':>12} {'start':>9} {'one lap':>9} {'end':>9} {'passes':>7} {'s/lap':>6}"
-    )
+def medians(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Over seeds, a row for each kind, order and method."""
+    rows = []
     for kind in SEPARATIONS:
         for order in ORDERS:
             of_case = [row for row in results if (row["kind"], row["order"]) == (kind, order)]
             for name in methods(1):
                 runs = [row[name] for row in of_case]
-                middle = {key: statistics.median(run[key] for run in runs) for key in ("start", "after_one_lap", "end")}
+                keys = ("start", "after_one_lap", "end", "seconds_a_lap")
+                middle = {key: statistics.median(run[key] for run in runs) for key in keys}
                 passes = [run["passes_to_close"] for run in runs]
-                told = "" if None in passes else f"{statistics.median(passes):.0f}"
-                scores = " ".join(f"{value:9.5f}" for value in middle.values())
-                seconds = statistics.median(run["seconds_a_lap"] for run in runs)
-                print(f"{kind:>12} {order:>7} {name:>12} {scores} {told:>7} {seconds:6.2f}")
+                middle["passes"] = None if None in passes else statistics.median(passes)
+                rows.append({"kind": kind, "order": order, "method": name, **middle})
+    return rows
 
 
 def picture(results: list[dict[str, Any]], path: Path) -> None:
@@ -177,16 +188,15 @@ def picture(results: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--features", type=int, default=8)
     parser.add_argument("--components", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--laps", type=int, default=150)
     parser.add_argument("--sample-rows", type=int, default=0, help="[default: the larger of 1 %% and 100 a parameter]")
-    parser.add_argument("--folder", type=Path, default=Path("bench-output"))
-    options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
+    tiny = {"rows": 4000, "features": 2, "components": 2, "seeds": 1, "laps": 5, "sample_rows": 500}
+    options = options_of(__doc__, parser, tiny)
     n, d, k = options.rows, options.features, options.components
     results = []
     with one_thread():
@@ -195,8 +205,8 @@ def main() -> None:
                 for seed in range(options.seeds):
                     case = Case(n, d, k, kind, order, seed, options.sample_rows, options.folder)
                     results.append({"kind": kind, "order": order, "seed": seed, **measure(case, options.laps)})
-    table(results)
-    (options.folder / "passes.json").write_text(json.dumps(results, indent=1))
+    text = TEXT.format(n=n, d=d, k=k, seeds=options.seeds, close=CLOSE)
+    write(options, "passes", "Passes", text, [Table("", COLUMNS, medians(results))], results=results)
     picture(results, options.folder / "passes.png")
 
 

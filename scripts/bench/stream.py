@@ -4,25 +4,35 @@
     .venv/bin/python scripts/bench/stream.py                    # ten million rows
     .venv/bin/python scripts/bench/stream.py --rows 100000 --calls 1000 50000
 
-The same rows are drawn as a stream and stored as Zarr, which batch EM reads. Prints a line a call size, writes JSON.
-`added` is how far the resident memory rose above its size after a first fit of a few rows, rows of a call included.
+The same rows are drawn as a stream and stored as Zarr, which batch EM reads. `added` is how far the resident memory
+rose above its size after a first fit of a few rows, rows of a call included.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from memory import Sampler
+from report import Table, options_of, write
 
 from gmmdask import GaussianMixture
 from gmmdask.mixture import Mixture
 from gmmdask.synthetic import draw_chunk, make_dataset, random_mixture
 
 DRAWN = 50_000  # rows that are drawn together
+TEXT = """{rows:,} rows through `partial_fit` (d={d}, K={k}), in calls of several sizes: bytes that the process added,
+the rows of a call included, seconds of the calls, and nats per row on unseen rows below batch EM from the same start,
+which took {passes} passes."""
+COLUMNS = [
+    ("call", "rows a call", ","),
+    ("call_bytes", "bytes of a call", ","),
+    ("added_bytes", "added, bytes", ","),
+    ("seconds", "seconds", ".1f"),
+    ("steps", "steps", ""),
+    ("below_batch", "below batch", ".5f"),
+]
 
 
 def stream(truth: Mixture, n: int, call: int) -> Iterator[np.ndarray]:
@@ -58,16 +68,14 @@ def start_of(truth: Mixture) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--features", type=int, default=8)
     parser.add_argument("--components", type=int, default=16)
     parser.add_argument("--separation", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--calls", type=int, nargs="+", default=[1000, 50_000, 1_000_000])
-    parser.add_argument("--folder", type=Path, default=Path("bench-output"))
-    options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
+    options = options_of(__doc__, parser, {"rows": 60_000, "features": 2, "components": 2, "calls": [7000, 60_000]})
     truth = random_mixture(options.components, options.features, "full", options.seed, options.separation)
     unseen = truth.sample(min(options.rows, 200_000), np.random.default_rng(1))[0]
     GaussianMixture(2).partial_fit(unseen[:5000])  # imports, caches and the compiler are no part of a stream
@@ -76,15 +84,10 @@ def main() -> None:
     make_dataset(truth, options.rows, path, 0, chunk_rows=DRAWN, overwrite=True)
     batch = GaussianMixture(options.components, tol=1e-6, max_iter=200, **start_of(truth)).fit(str(path))
     score = batch.score(unseen)
-    print(f"{'rows a call':>12} {'added MB':>9} {'call MB':>8} {'seconds':>8} {'steps':>7} {'below batch':>12}")
     for found in results:
         found["below_batch"] = score - found["score"]
-        sizes = f"{found['added_bytes'] / 1e6:9.1f} {found['call_bytes'] / 1e6:8.1f}"
-        told = f"{found['seconds']:8.1f} {found['steps']:>7} {found['below_batch']:12.5f}"
-        print(f"{found['call']:>12,} {sizes} {told}")
-    print(f"batch EM from the same start: {score:.5f} nats per row after {batch.n_iter_} passes")
-    summary = {"rows": options.rows, "batch_score": score, "batch_passes": batch.n_iter_, "calls": results}
-    (options.folder / "stream.json").write_text(json.dumps(summary, indent=1))
+    facts = {"rows": options.rows, "d": truth.d, "k": truth.n_components, "passes": batch.n_iter_}
+    write(options, "stream", "Streams", TEXT.format(**facts), [Table("", COLUMNS, results)], **facts, batch_score=score)
 
 
 if __name__ == "__main__":
