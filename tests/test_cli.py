@@ -571,6 +571,10 @@ def test_a_store_that_does_not_answer_is_75(
 
 # --- interrupted -----------------------------------------------------------------------------------------------
 
+# a shell starts what runs in its background with SIGINT ignored, these tests perhaps
+INTERRUPTIBLE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gmmdask.cli import main; main()"
+)
 LONG = ("-k", "3", "--seed", "1", "--tol", "0", "--sample-rows", "500", "--log-format", "json")
 
 
@@ -580,7 +584,7 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(
 ) -> None:
     checkpoint, model = tmp_path / "c", tmp_path / "m"
     words = ("fit", str(data["zarr"]), *LONG, "--checkpoint", str(checkpoint), "--output", str(model))
-    endless = [sys.executable, "-c", "from gmmdask.cli import main; main()", *words, "--max-iter", "1000000"]
+    endless = [sys.executable, "-c", INTERRUPTIBLE, *words, "--max-iter", "1000000"]
     process = subprocess.Popen(endless, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stderr is not None
     passes, rest = 0, []

@@ -256,7 +256,8 @@ class Process:
     """`gmmdask stream`, its events as they come, and an end in any case."""
 
     def __init__(self, *arguments: object) -> None:
-        code = "from gmmdask.cli import main; main()"
+        interruptible = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        code = f"{interruptible} from gmmdask.cli import main; main()"
         words = [sys.executable, "-c", code, "stream", *map(str, arguments), *SET, "--every", "0", "--poll", "0.01"]
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
