@@ -315,6 +315,18 @@ def test_chunks_in_a_folder_are_found_without_listing_it(tmp_path: Path, monkeyp
     assert open_source(group["a/b"]).n == 30
 
 
+def test_what_travels_to_a_worker_does_not_grow_with_the_chunks(tmp_path: Path) -> None:
+    sizes = []
+    for chunk in (1, 1000):
+        path = tmp_path / f"{chunk:04d}.zarr"
+        zarr.create_array(path, shape=(10_000, 1), chunks=(chunk, 1), dtype=float)
+        source = open_source(path, accept_missing=True)
+        travelled = pickle.dumps(source)
+        assert np.array_equal(pickle.loads(travelled).edges, source.edges)
+        sizes.append(len(travelled))
+    assert sizes[0] == pytest.approx(sizes[1], abs=100)
+
+
 def test_a_stray_file_does_not_stand_in_for_a_missing_chunk(stored: tuple[Path, list[Path]]) -> None:
     path, files = stored
     files[3].rename(files[3].with_name(f"{files[3].name}.partial"))

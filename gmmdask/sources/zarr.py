@@ -60,8 +60,11 @@ class ZarrSource(Source):
             self._check_chunks()
 
     def __getstate__(self) -> dict[str, Any]:
-        """An address, not an open handle."""
-        return {**self.__dict__, "_array": None}
+        """An address, not an open handle, and no edges: every task of a cluster would carry 8 bytes a chunk."""
+        return {**self.__dict__, "_array": None, "edges": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, edges=regular_edges(state["n"], state["grid"][0]))
 
     @property
     def array(self) -> "zarr.Array[Any]":
