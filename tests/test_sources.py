@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from zarr.storage import LocalStore, WrapperStore
 
 from gmmdask.execution import Threads
 from gmmdask.sources import ArraySource, DataError, NpySource, Source, open_source
@@ -292,6 +293,38 @@ def test_a_missing_chunk_is_named(stored: tuple[Path, list[Path]]) -> None:
         open_source(path)
     source = open_source(path, accept_missing=True)
     assert np.all(next(source.read(300, 400)) == 0)
+
+
+def test_a_missing_chunk_is_found_in_stores_that_are_no_folders(stored: tuple[Path, list[Path]]) -> None:
+    path, files = stored
+    open_source(zarr.open_array(WrapperStore(LocalStore(path)), mode="r"))
+    files[3].unlink()
+    with pytest.raises(DataError, match=f"1 of 10 stored chunks are missing.*{key_of(path, files[3])}"):
+        open_source(zarr.open_array(WrapperStore(LocalStore(path)), mode="r"))
+
+
+def test_chunks_in_a_folder_are_found_without_listing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = zarr.create_group(tmp_path / "g")
+    group.create_array("a/b", data=np.random.default_rng(0).normal(size=(30, 2)), chunks=(10, 2))
+
+    def listed(store: LocalStore, prefix: str) -> None:
+        raise AssertionError(f"{prefix} was listed")
+
+    monkeypatch.setattr(LocalStore, "list_prefix", listed)
+    assert open_source(tmp_path / "g" / "a" / "b").n == 30
+    assert open_source(group["a/b"]).n == 30
+
+
+def test_what_travels_to_a_worker_does_not_grow_with_the_chunks(tmp_path: Path) -> None:
+    sizes = []
+    for chunk in (1, 1000):
+        path = tmp_path / f"{chunk:04d}.zarr"
+        zarr.create_array(path, shape=(10_000, 1), chunks=(chunk, 1), dtype=float)
+        source = open_source(path, accept_missing=True)
+        travelled = pickle.dumps(source)
+        assert np.array_equal(pickle.loads(travelled).edges, source.edges)
+        sizes.append(len(travelled))
+    assert sizes[0] == pytest.approx(sizes[1], abs=100)
 
 
 def test_a_stray_file_does_not_stand_in_for_a_missing_chunk(stored: tuple[Path, list[Path]]) -> None:
