@@ -20,7 +20,7 @@ from gmmdask.algorithms._stopping import STOPS
 from gmmdask.compiled import fast_kernel
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
-from gmmdask.execution import open_executor, setting
+from gmmdask.execution import one_thread, open_executor, setting
 from gmmdask.initialise import Start
 from gmmdask.job import Fitted, Job, is_of, stored_classes
 from gmmdask.mixture import Mixture
@@ -197,12 +197,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if X is None or np.ndim(X) != 2:
             raise DataError(f"partial_fit: expected a 2-d array of rows and features, found shape {np.shape(X)}.")
         stream = getattr(self, "stream_", None) or self._new_stream(np.shape(X)[1])
-        self.stream_ = stream.taking(np.asarray(X), sample_weight, self._emit)
-        if self.stream_.online is not None:
-            if self.stream_.online is not stream.online:
-                self._set_mixture(self.stream_.mixture)
-            self._set_history(self.stream_.describe())
-            self.lower_bound_ = self.stream_.score
+        with one_thread():
+            self.stream_ = stream.taking(np.asarray(X), sample_weight, self._emit)
+            if self.stream_.online is not None:
+                if self.stream_.online is not stream.online:
+                    self._set_mixture(self.stream_.mixture)
+                self._set_history(self.stream_.describe())
+                self.lower_bound_ = self.stream_.score
         return self
 
     def _new_stream(self, d: int) -> Stream:

@@ -1,6 +1,7 @@
 """One stream from its feed to a model file that is published again and again."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,19 @@ class Publisher:
     state : what has been learned before, and the position in the feed up to which it was.
     every : seconds between publications; the first is made as soon as there is a mixture.
     emit : receives events.
+    check : called between batches; what it raises ends the stream there.
     """
 
-    def __init__(self, path: str, feed: Feed, state: Streamed, every: float, emit: Callback) -> None:
-        self.path, self.feed, self.state, self.every, self.emit = path, feed, state, every, emit
+    def __init__(
+        self,
+        path: str,
+        feed: Feed,
+        state: Streamed,
+        every: float,
+        emit: Callback,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.path, self.feed, self.state, self.every, self.emit, self.check = path, feed, state, every, emit, check
         self.news, self.at = False, -float("inf")
 
     @property
@@ -99,6 +109,7 @@ class Publisher:
                 self.emit(StreamWaits("stream", told))
             if self.news:
                 self.publish()
+            self.check()
             if isinstance(item, Wait):
                 idle_since = idle_since or time.monotonic()
                 if idle_timeout is not None and time.monotonic() - idle_since >= idle_timeout:

@@ -108,7 +108,8 @@ class Stream:
         assert self.online is not None
         assert self.frame is not None
         assert self.prior is not None
-        return self.frame.mixture_out(self.online.result(self.prior))
+        with one_thread():
+            return self.frame.mixture_out(self.online.result(self.prior))
 
     def describe(self) -> dict[str, Any]:
         """Provenance of the mixture so far: JSON values."""

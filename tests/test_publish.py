@@ -19,9 +19,10 @@ from click.testing import CliRunner, Result
 
 from gmmdask import GaussianMixture
 from gmmdask.algorithms import Stochastic
-from gmmdask.cli import main
+from gmmdask.cli import Terminated, main
+from gmmdask.cli.stream import Signals
 from gmmdask.compiled import fast_kernel
-from gmmdask.feeds import open_feed
+from gmmdask.feeds import Batch, Feed, Wait, open_feed
 from gmmdask.feeds.pipe import PipeFeed
 from gmmdask.initialise import Start
 from gmmdask.job import stored_classes
@@ -355,6 +356,97 @@ def test_an_interruption_before_the_start_says_so(tmp_path: Path) -> None:
     assert process.process.returncode == 143
     assert "Nothing was published yet: 160 rows are too few for the start" in json.loads(err)["message"]
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_a_good_moment_and_a_second_one_does_not(number: signal.Signals) -> None:
+    def ended(*args: object) -> None:
+        raise Terminated
+
+    earlier = signal.signal(number, ended)
+    try:
+        with Signals() as signals:
+            signals.check()
+            signal.raise_signal(number)
+            with pytest.raises(Terminated):
+                signals.check()
+            with pytest.raises(Terminated):
+                signal.raise_signal(number)
+        assert signal.getsignal(number) is ended
+        signal.signal(number, signal.SIG_IGN)  # as nohup has it
+        with Signals() as signals:
+            signal.raise_signal(number)
+            signals.check()
+    finally:
+        signal.signal(number, earlier)
+
+
+class Scripted(Feed):
+    """Items at seconds of a clock."""
+
+    name, address, beginning = "a script", "script", {"source": "script", "rows": 0}
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *items: tuple[float, Batch | Wait]) -> None:
+        self.now, self.items, self.told = 0.0, items, 0
+        monkeypatch.setattr("gmmdask.publish.time.monotonic", lambda: self.now)
+
+    def batches(self, position: Any, d: int | None = None) -> Iterator[Batch | Wait]:
+        for now, item in self.items:
+            self.now, self.told = now, self.told + 1
+            yield item
+
+
+def batch(start: int, stop: int) -> Batch:
+    return Batch(ROWS[start:stop], {"source": "script", "rows": stop})
+
+
+def test_only_time_without_rows_is_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = [(t, Wait()) for t in (100.0, 100.9, 200.0, 200.9, 201.0, 202.0)]
+    items = [waits[0], waits[1], (150.0, batch(0, 900)), *waits[2:]]
+    feed = Scripted(monkeypatch, *items)
+    Publisher(str(tmp_path / "m"), feed, begun(feed, STREAM), 10, lambda event: None).run(idle_timeout=1.0)
+    assert feed.now == 201
+
+
+def test_rows_that_wait_for_their_time_are_published_while_none_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    items = [(0.0, batch(0, 900)), (1.0, batch(900, 1000)), (9.9, Wait()), (10.0, Wait()), (30.0, Wait())]
+    feed = Scripted(monkeypatch, *items)
+
+    def keep(event: Event) -> None:
+        if isinstance(event, Published):
+            told.append(feed.now)
+
+    Publisher(str(tmp_path / "m"), feed, begun(feed, STREAM), 10, keep).run()
+    assert told == [0, 10]
+
+
+def test_what_was_learned_is_published_when_it_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = Scripted(monkeypatch, (0.0, batch(0, 900)), (1.0, batch(900, 1700)), (2.0, batch(1700, 2000)))
+
+    def check() -> None:
+        if feed.told == 2:
+            raise KeyboardInterrupt
+
+    publisher = Publisher(str(tmp_path / "m"), feed, begun(feed, STREAM), 10, lambda event: None, check)
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        publisher.run()
+    assert interrupted.value.__notes__ == [f"{tmp_path / 'm'} is published: --resume goes on from it."]
+    assert taken(tmp_path / "m").position["rows"] == 1700
+
+
+def test_how_to_read_is_heeded(tmp_path: Path) -> None:
+    array, folder = zarr.open_array(stored(tmp_path / "r.zarr")), tmp_path / "p"
+    array.resize((N + 80, D))
+    done(tmp_path / "r.zarr", "-o", tmp_path / "m", "--accept-missing")
+    assert taken(tmp_path / "m").stream.taken == N + 80
+    folder.mkdir()
+    pq.write_table(pa.table({"word": ["a"] * N, "y": ROWS[:, 1], "x": ROWS[:, 0]}), folder / "0.parquet")
+    assert "columns=[...] (--columns a,b,c)" in failed(3, folder, "-o", tmp_path / "n", *SET)
+    done(folder, "-o", tmp_path / "n", "--columns", "x,y")
+    assert taken(tmp_path / "n").position["columns"] == ["x", "y"]
 
 
 def test_a_followed_source_that_is_idle_for_too_long(tmp_path: Path, undisturbed: bytes) -> None:

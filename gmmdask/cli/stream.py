@@ -1,6 +1,8 @@
 """gmmdask stream: rows as they come -> a model that is published again and again."""
 
-from typing import Any
+import signal
+from types import FrameType
+from typing import Any, Self
 
 import click
 
@@ -84,9 +86,9 @@ def command(source: str, output: str, overwrite: bool, resume: bool, continues: 
     stream = described(options)
     any_seed = options["seed"] is None
     state = resumed(output, feed, stream, any_seed, continues) if resume else begun(feed, stream)
-    with Reporter(options["log_format"]) as reporter, warnings.catch_warnings(), one_thread():
+    with Reporter(options["log_format"]) as reporter, warnings.catch_warnings(), one_thread(), Signals() as signals:
         warnings.simplefilter("ignore")  # what they say are events, told by the reporter
-        publisher = Publisher(output, feed, state, options["every"], reporter)
+        publisher = Publisher(output, feed, state, options["every"], reporter, signals.check)
         if continues:
             publisher.publish(now=True)  # from here on, positions are those of this source
         publisher.run(idle)
@@ -101,6 +103,37 @@ def command(source: str, output: str, overwrite: bool, resume: bool, continues: 
     show(told, options["log_format"])
     if options["log_format"] != "json":
         console().print(components(stream.mixture))
+
+
+class Signals:
+    """Within it, the first SIGINT or SIGTERM waits until `check` is called, the second has its usual effect.
+
+    An exception that a signal raises anywhere can be lost: pyarrow, for one, drops what is raised while it ends a file.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.usual = {number: handler for number, handler in usual.items() if callable(handler)}
+
+    def __enter__(self) -> Self:
+        for number in self.usual:
+            signal.signal(number, self.receive)
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        for number, handler in self.usual.items():
+            signal.signal(number, handler)
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            self.usual[signal.Signals(number)](number, frame)
+        self.received = number
+
+    def check(self) -> None:
+        """Does what the signal that was received would have done."""
+        if self.received:
+            self.usual[signal.Signals(self.received)](self.received, None)
 
 
 def opened(source: str, output: str, replace: bool, options: dict[str, Any]) -> Any:

@@ -49,7 +49,7 @@ def open_feed(
     if follow and (name == STANDARD_INPUT or is_path(name, ".npy")):
         what = "standard input is read until it ends" if name == STANDARD_INPUT else "a .npy file does not grow"
         raise DataError(f"--follow: {what}. A Zarr array or a folder of Parquet files can be followed.")
-    return PipeFeed(pipe, poll) if name == STANDARD_INPUT else ArrayFeed(name, follow, poll, accept_missing)
+    return PipeFeed(pipe) if name == STANDARD_INPUT else ArrayFeed(name, follow, poll, accept_missing)
 
 
 __all__ = ["STANDARD_INPUT", "Batch", "Feed", "Position", "Wait", "open_feed"]

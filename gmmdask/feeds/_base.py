@@ -12,7 +12,7 @@ from gmmdask.pilot import LARGEST
 from gmmdask.sources import DataError
 
 Position = dict[str, Any]
-LONGEST_WAIT = 1.0  # seconds in which nothing is yielded
+LONGEST_WAIT = 0.2  # seconds in which nothing is yielded
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Feed(ABC):
 
     @abstractmethod
     def batches(self, position: Position, d: int | None = None) -> Iterator[Batch | Wait]:
-        """What comes after a position, to the end of the source. A `Wait` comes once a second while nothing does.
+        """What comes after a position, to the end of the source. A `Wait` comes every so often while nothing does.
 
         Parameters
         ----------

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from gmmdask.feeds._base import Batch, Feed, Position, Wait, checked_features, checked_rows
+from gmmdask.feeds._base import LONGEST_WAIT, Batch, Feed, Position, Wait, checked_features, checked_rows
 from gmmdask.sources import DataError
 from gmmdask.sources._base import READ_BYTES, checked_shape
 
@@ -29,7 +29,7 @@ class PipeFeed(Feed):
 
     name, address = NAME, "-"
 
-    def __init__(self, file: BinaryIO, patience: float = 1.0) -> None:
+    def __init__(self, file: BinaryIO, patience: float = LONGEST_WAIT) -> None:
         self.pipe = Pipe(file, patience)
 
     @property
