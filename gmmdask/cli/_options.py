@@ -28,6 +28,22 @@ COVARIANCE = OneOf("gmmdask.covariance", "FAMILIES")
 ALGORITHM = OneOf("gmmdask.algorithms", "ALGORITHMS")
 
 
+def how_to_start(command: F) -> F:
+    """--n-init, --init, --reg-covar and --seed."""
+    methods = click.Choice(["kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened"])
+    squared, least = "Squared data units.", click.FloatRange(0)
+    for option in (
+        click.option("--seed", type=int, help="[default: drawn, and recorded in the model]"),
+        click.option("--reg-covar", default=1e-6, show_default=True, type=least, help=squared),
+        click.option("--init", default="kmeans", show_default=True, type=methods),
+        click.option(
+            "--n-init", default=1, show_default=True, type=click.IntRange(1), help="Starts; the best is kept."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def where_to_run(command: F) -> F:
     """--scheduler, --scheduler-file, --workers and --threads."""
     for option in (

@@ -4,7 +4,16 @@ from typing import Any
 
 import click
 
-from gmmdask.cli._options import ALGORITHM, COVARIANCE, how_to_read, log_format, open_data, open_where, where_to_run
+from gmmdask.cli._options import (
+    ALGORITHM,
+    COVARIANCE,
+    how_to_read,
+    how_to_start,
+    log_format,
+    open_data,
+    open_where,
+    where_to_run,
+)
 
 
 @click.command("fit")
@@ -24,15 +33,7 @@ from gmmdask.cli._options import ALGORITHM, COVARIANCE, how_to_read, log_format,
 )
 @click.option("--stop", default="predicted", show_default=True, type=click.Choice(["gain", "predicted"]))
 @click.option("--max-iter", default=100, show_default=True, type=click.IntRange(0), help="Laps over all rows.")
-@click.option("--n-init", default=1, show_default=True, type=click.IntRange(1), help="Starts; the best is kept.")
-@click.option(
-    "--init",
-    default="kmeans",
-    show_default=True,
-    type=click.Choice(["kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened"]),
-)
-@click.option("--reg-covar", default=1e-6, show_default=True, type=click.FloatRange(0), help="Squared data units.")
-@click.option("--seed", type=int, help="[default: drawn, and recorded in the model]")
+@how_to_start
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="Model file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False), help="File in which the fit saves itself.")

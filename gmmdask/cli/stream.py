@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import click
 
-from gmmdask.cli._options import COVARIANCE, how_to_read, log_format
+from gmmdask.cli._options import COVARIANCE, how_to_read, how_to_start, log_format
 
 
 class Rate(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -35,15 +35,7 @@ CONTINUES_HELP = "With --resume: SOURCE begins where the stream stopped; none of
 @click.option("-k", "--components", type=click.IntRange(1), required=True, help="Number of components.")
 @click.option("--covariance", default="full", type=COVARIANCE, show_default=True, help="full, tied, diag or spherical.")
 @click.option("--rate", default="power", show_default=True, type=Rate(), help=RATE_HELP)
-@click.option("--n-init", default=1, show_default=True, type=click.IntRange(1), help="Starts; the best is kept.")
-@click.option(
-    "--init",
-    default="kmeans",
-    show_default=True,
-    type=click.Choice(["kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened"]),
-)
-@click.option("--reg-covar", default=1e-6, show_default=True, type=click.FloatRange(0), help="Squared data units.")
-@click.option("--seed", type=int, help="[default: drawn, and recorded in the model]")
+@how_to_start
 @click.option("--sample-rows", type=click.IntRange(1), help="Rows of the start. [default: about 20 a parameter]")
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="Model file to publish.")
 @click.option("--overwrite", is_flag=True, help="Begin anew, and replace an existing output.")
