@@ -36,7 +36,7 @@ from gmmdask.sources import open_source
 from gmmdask.synthetic import random_mixture
 from gmmdask.task import Data
 
-SEPARATIONS = {"overlapping": 2.0, "separated": 4.0}
+SEPARATIONS = {"overlapping": 3.0, "separated": 6.0}  # of the closest means, in standard deviations
 ORDERS = ("iid", "sorted")
 UNSEEN_ROWS = 200_000
 KERNEL = fast_kernel("auto")

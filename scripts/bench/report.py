@@ -74,7 +74,7 @@ def machine() -> dict[str, Any]:
         "processor": processor(),
         "cores": available_cores(),
         "memory_bytes": psutil.virtual_memory().total,
-        "system": platform.platform(),
+        "system": platform.system(),
         "python": platform.python_version(),
         "blas": sorted({f"{lib['internal_api']} {lib['version']}" for lib in threadpool_info() if lib["version"]}),
         "versions": {name: version for name in PACKAGES if (version := version_of(name))},
