@@ -419,3 +419,14 @@ def test_the_outcome_says_what_each_stage_bought() -> None:
     assert stages["passes"]["gained"] == pytest.approx(model.lower_bounds_[-1] - model.lower_bounds_[0])
     assert f"passes {stages['passes']['gained']:+.2g} nats per row in {model.n_iter_} passes" in model.outcome_.took
     assert stages["start"]["gained"] > 0
+
+
+@pytest.mark.parametrize("algorithm", ["em", "stochastic", "incremental"])
+def test_a_warm_start_goes_on_where_the_last_fit_ended(algorithm: str) -> None:
+    rows = synthetic_mixture(3, 2).sample(20_000, np.random.default_rng(0))[0]
+    model = GaussianMixture(
+        3, algorithm=algorithm, warm_start=True, random_state=0, sample_rows=2000, tol=0, max_iter=1
+    )
+    first = model.fit(rows).score(rows)
+    assert model.fit(rows).score(rows) >= first - 1e-4
+    assert model.n_iter_ == 1

@@ -141,6 +141,6 @@ def judged(state: SquaremState, answer: tuple[Stats, ...], prior: Prior) -> tupl
             mixture = checked_m_step(tried, prior)
             return replace(following, mixture=mixture, before=state.trial, longest=longest), tried
         except IllDefinedCovariance:
-            pass
+            pass  # the trial's next step would collapse: as good as rejected
     mixture, longest = checked_m_step(own, prior), max(1.0, state.longest / FACTOR)
     return replace(following, mixture=mixture, before=state.mixture, longest=longest), own
