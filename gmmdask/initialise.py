@@ -13,13 +13,14 @@ from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep, ESteps, assigned_stats
 from gmmdask.execution import Executor
-from gmmdask.fit import Run, advance
+from gmmdask.fit import advance
 from gmmdask.frame import Frame, Prior
 from gmmdask.kernels import block_rows
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
 from gmmdask.outcome import Callback, StartChosen
 from gmmdask.plan import make_plan
+from gmmdask.run import Run
 from gmmdask.sources import ArraySource
 from gmmdask.stats import Layout, Stats
 from gmmdask.task import Data

@@ -1,7 +1,5 @@
 """One fit from data to model: plan, pilot, start, passes. What the estimator and the command line both run."""
 
-import importlib.metadata
-import platform
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +12,7 @@ from gmmdask.checkpoint import Checkpoint
 from gmmdask.compiled import warm_up
 from gmmdask.covariance import IllDefinedCovariance
 from gmmdask.execution import Executor, one_thread
-from gmmdask.fit import Run, advance
+from gmmdask.fit import advance
 from gmmdask.frame import Frame, Prior
 from gmmdask.initialise import Ground, best_start, in_memory, one_start
 from gmmdask.mixture import Mixture
@@ -37,6 +35,8 @@ from gmmdask.outcome import (
 from gmmdask.pilot import FirstLook, Moments, first_look
 from gmmdask.plan import Plan
 from gmmdask.planning import Settings, fit_plan, plan_fit, sample_sizes
+from gmmdask.record import fixed, in_words, passes_stage, versions
+from gmmdask.run import Run
 from gmmdask.selfcheck import Expected
 from gmmdask.sources import ArraySource, Source
 from gmmdask.stats import Layout, Stats
@@ -132,7 +132,7 @@ class Job:
             drawn = np.random.SeedSequence().generate_state(1)[0]
             seed = self.settings.random_state if isinstance(self.settings.random_state, int | np.integer) else drawn
             return Progress(data, settings, int(seed))
-        for what, old, new in (("data", found.data, data), ("settings", _fixed(found.settings), _fixed(settings))):
+        for what, old, new in (("data", found.data, data), ("settings", fixed(found.settings), fixed(settings))):
             different = [key for key in {**old, **new} if old.get(key) != new.get(key)]
             if different:
                 told = "; ".join(f"{key}: {old.get(key)!r} then, {new.get(key)!r} now" for key in different)
@@ -281,40 +281,3 @@ class Job:
         bounds = tuple(row["lower_bound"] for row in rows)
         mixture = best.frame.mixture_out(best.state.mixture)
         return Fitted(mixture, outcome, best.state.laps, bounds, rows, provenance, without_spread)
-
-
-def passes_stage(history: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    """What the passes over all rows bought: nats per row, laps, seconds."""
-    gained = history[-1]["lower_bound"] - history[0]["lower_bound"] if history else 0.0
-    seconds = sum(row["seconds"] for row in history)
-    return {"stage": "passes", "gained": gained, "passes": len(history), "seconds": seconds}
-
-
-def in_words(stages: tuple[dict[str, Any], ...]) -> str:
-    """What each stage bought."""
-    told = []
-    for stage in stages:
-        gained = f"{stage['gained']:+.2g} nats per row in " if "gained" in stage else ""
-        passes = f"{stage['passes']} passes, " if "passes" in stage else ""
-        told.append(f"{stage['stage']} {gained}{passes}{stage['seconds']:.1f} s")
-    return f"{'; '.join(told)}."
-
-
-def is_of(provenance: dict[str, Any], source: Source, settings: Settings) -> bool:
-    """Whether a model came from a fit of these data with these settings, `max_iter` and `tol` apart."""
-    told = {name: value for name, value in provenance.get("settings", {}).items() if name != "seed"}
-    same_data = provenance.get("data") == source.fingerprint()
-    return same_data and bool(told) and _fixed(told) == _fixed(settings.describe())
-
-
-def _fixed(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that may not change on resume."""
-    algorithm = {key: value for key, value in settings["algorithm"].items() if key not in ("max_iter", "tol")}
-    return {**settings, "algorithm": algorithm}
-
-
-def versions(*more: str) -> dict[str, str]:
-    """Versions of what decides the bits."""
-    names = ("gmmdask", "numpy", "scipy", "scikit-learn", "dask", "zarr", *more)
-    found = {name: importlib.metadata.version(name) for name in names}
-    return {**found, "python": platform.python_version(), "machine": platform.machine()}

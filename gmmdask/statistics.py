@@ -11,11 +11,11 @@ from gmmdask.covariance._base import Array
 from gmmdask.densities import Take, check_features
 from gmmdask.execution import Executor, one_thread, open_executor
 from gmmdask.frame import Frame, Prior
-from gmmdask.job import versions
 from gmmdask.kernels import KERNELS, block_rows, kernel_for
 from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model, load_statistics, save_statistics
 from gmmdask.plan import make_plan
+from gmmdask.record import versions
 from gmmdask.sources import Source, open_source
 from gmmdask.stats import Stats
 from gmmdask.task import Data

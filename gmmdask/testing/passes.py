@@ -9,11 +9,12 @@ from gmmdask.covariance import Family
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep, ESteps
 from gmmdask.execution import Executor, Threads, one_thread
-from gmmdask.fit import Run, advance
+from gmmdask.fit import advance
 from gmmdask.frame import Frame, Prior
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Callback
 from gmmdask.plan import make_plan
+from gmmdask.run import Run
 from gmmdask.sources import ArraySource, Source
 from gmmdask.stats import Stats
 from gmmdask.task import Block, Data

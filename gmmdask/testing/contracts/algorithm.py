@@ -13,10 +13,11 @@ from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
 from gmmdask.estep import ESteps
 from gmmdask.execution import Executor, Threads
-from gmmdask.fit import Run, advance
+from gmmdask.fit import advance
 from gmmdask.job import stored_classes
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Callback, Event, PassDone, RunEnded, StepDone
+from gmmdask.run import Run
 from gmmdask.selfcheck import Expected
 from gmmdask.sources import ArraySource
 from gmmdask.task import Data

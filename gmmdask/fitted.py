@@ -1,0 +1,137 @@
+"""What a fitted mixture can do: label, score, sample, and go to and come from files."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from gmmdask.covariance._base import Array
+from gmmdask.execution import open_executor
+from gmmdask.job import stored_classes
+from gmmdask.mixture import Mixture
+from gmmdask.model_file import Model, load_model, save_model
+from gmmdask.outcome import Outcome, Reason
+from gmmdask.predict import predict, total_score
+from gmmdask.sources import open_source
+from gmmdask.statistics import Statistics
+from gmmdask.stream import STATES, Streamed
+
+
+class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
+    """All of `GaussianMixture` that needs a mixture, and not the data that it came from."""
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """A stream that waits for more rows to start on is no fit yet."""
+        return hasattr(self, "mixture_")
+
+    def _set_mixture(self, mixture: Mixture) -> None:
+        self.mixture_, self.n_features_in_ = mixture, mixture.d
+        self.weights_, self.means_, self.covariances_ = mixture.weights, mixture.means, mixture.covariances
+        self.precisions_ = mixture.family.precisions(mixture.root)
+        self.precisions_cholesky_ = mixture.family.precisions_cholesky(mixture.root)
+
+    def _set_history(self, provenance: dict[str, Any]) -> None:
+        """What a fit and a model file tell alike; a mixture that was drawn has no history."""
+        self.provenance_, self.history_ = provenance, tuple(provenance.get("history", ()))
+        outcome = provenance.get("outcome", {})
+        if "reason" in outcome:
+            self.outcome_ = Outcome(
+                Reason(outcome["reason"]), outcome["sentence"], outcome["predicted_gain"], outcome.get("took", "")
+            )
+            self.converged_, self.n_iter_ = self.outcome_.converged, provenance.get("steps", len(self.history_))
+        self.lower_bounds_ = [row["lower_bound"] for row in self.history_]
+        self.lower_bound_ = self.lower_bounds_[-1] if self.lower_bounds_ else -np.inf
+
+    # --- using -------------------------------------------------------------------------------------------------
+
+    def _predict(self, X: Any, what: str) -> Any:
+        check_is_fitted(self)
+        return predict(self.mixture_, open_source(X), what)
+
+    def predict(self, X: Any) -> Any:
+        """Component of highest posterior probability of each row, (n,): NumPy for rows in memory, else lazy dask."""
+        return self._predict(X, "labels")
+
+    def predict_proba(self, X: Any) -> Any:
+        """Posterior probabilities, (n, K): NumPy for rows in memory, else lazy dask."""
+        return self._predict(X, "proba")
+
+    def score_samples(self, X: Any) -> Any:
+        """Log density of each row in nats, (n,): NumPy for rows in memory, else lazy dask."""
+        return self._predict(X, "score")
+
+    def score(self, X: Any, y: Any = None, *, scheduler: Any = None) -> float:
+        """Mean log density of the rows, nats per row, by one pass."""
+        check_is_fitted(self)
+        source = open_source(X)
+        with open_executor(scheduler) as executor:
+            return total_score(self.mixture_, source, executor) / source.n
+
+    def bic(self, X: Any) -> float:
+        """Bayesian information criterion, -2 LL + p log n; smaller is better."""
+        source = open_source(X)
+        return float(-2 * self.score(source) * source.n + self.mixture_.n_parameters * np.log(source.n))
+
+    def aic(self, X: Any) -> float:
+        """Akaike information criterion, -2 LL + 2 p; smaller is better."""
+        source = open_source(X)
+        return float(-2 * self.score(source) * source.n + 2 * self.mixture_.n_parameters)
+
+    def statistics(self, X: Any, *, scheduler: Any = None) -> Statistics:
+        """Sufficient statistics of the rows at this mixture, by one pass: they add, and are kept instead of rows."""
+        check_is_fitted(self)
+        return Statistics.of(self.mixture_, X, scheduler=scheduler)
+
+    def sample(self, n_samples: int = 1) -> tuple[Array, np.ndarray]:
+        """Rows (n_samples, d) drawn from the mixture, and their components (n_samples,), in order of component."""
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample.")
+        random = check_random_state(self.random_state)
+        rng = np.random.default_rng(random.randint(2**32, size=4, dtype=np.uint64))
+        rows, labels = self.mixture_.sample(n_samples, rng)
+        order = np.argsort(labels, kind="stable")
+        return rows[order], labels[order]
+
+    # --- files -------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model to one file, atomically, without pickle; with the stream that it learns, if it does."""
+        check_is_fitted(self)
+        save_model(path, Model(self.mixture_, self.provenance_, getattr(self, "stream_", None)))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """A fitted estimator from a file that `save` or the command line wrote.
+
+        Raises
+        ------
+        gmmdask.container.FileError
+            If it is not a readable model.
+        """
+        return cls._of(load_model(path, {**stored_classes(), **STATES}))
+
+    @classmethod
+    def from_statistics(cls, statistics: Statistics, *, reg_covar: float = 1e-6) -> Self:
+        """A fitted estimator after one M-step: what a pass of "em" over all the rows of the statistics would give.
+
+        Raises
+        ------
+        ValueError
+            If there are no rows, or they leave a covariance ill-defined.
+        """
+        return cls._of(statistics.step(reg_covar))
+
+    @classmethod
+    def _of(cls, model: Model) -> Self:
+        told = model.provenance.get("settings", {})
+        kept = {name: told[name] for name in ("init_params", "reg_covar", "n_init", "sample_rows") if name in told}
+        estimator = cls(model.mixture.n_components, covariance_type=model.mixture.covariance_type, **kept)
+        estimator._set_mixture(model.mixture)
+        estimator._set_history(model.provenance)
+        state = model.state
+        estimator.stream_ = state.stream if isinstance(state, Streamed) else state
+        return estimator

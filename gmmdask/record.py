@@ -1,0 +1,45 @@
+"""What a fit tells of itself: its stages in words, its versions, and which settings it may not change."""
+
+import importlib.metadata
+import platform
+from typing import Any
+
+from gmmdask.planning import Settings
+from gmmdask.sources import Source
+
+
+def passes_stage(history: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """What the passes over all rows bought: nats per row, laps, seconds."""
+    gained = history[-1]["lower_bound"] - history[0]["lower_bound"] if history else 0.0
+    seconds = sum(row["seconds"] for row in history)
+    return {"stage": "passes", "gained": gained, "passes": len(history), "seconds": seconds}
+
+
+def in_words(stages: tuple[dict[str, Any], ...]) -> str:
+    """What each stage bought."""
+    told = []
+    for stage in stages:
+        gained = f"{stage['gained']:+.2g} nats per row in " if "gained" in stage else ""
+        passes = f"{stage['passes']} passes, " if "passes" in stage else ""
+        told.append(f"{stage['stage']} {gained}{passes}{stage['seconds']:.1f} s")
+    return f"{'; '.join(told)}."
+
+
+def is_of(provenance: dict[str, Any], source: Source, settings: Settings) -> bool:
+    """Whether a model came from a fit of these data with these settings, `max_iter` and `tol` apart."""
+    told = {name: value for name, value in provenance.get("settings", {}).items() if name != "seed"}
+    same_data = provenance.get("data") == source.fingerprint()
+    return same_data and bool(told) and fixed(told) == fixed(settings.describe())
+
+
+def fixed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that may not change on resume."""
+    algorithm = {key: value for key, value in settings["algorithm"].items() if key not in ("max_iter", "tol")}
+    return {**settings, "algorithm": algorithm}
+
+
+def versions(*more: str) -> dict[str, str]:
+    """Versions of what decides the bits."""
+    names = ("gmmdask", "numpy", "scipy", "scikit-learn", "dask", "zarr", *more)
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {**found, "python": platform.python_version(), "machine": platform.machine()}
