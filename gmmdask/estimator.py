@@ -44,7 +44,7 @@ class GaussianMixture(FittedMixture):
     tol : stop when a pass gains less, nats per row; 0 always runs `max_iter` passes.
     reg_covar : added to the diagonal of covariances, squared data units.
     max_iter : passes over all rows; the first look is not one of them.
-    n_init : starts; the best is kept.
+    n_init : starts; the best is kept. Where the data is larger than the sample there are 8 at least: they cost no pass.
     init_params : {"kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened"}
     weights_init : (K,); means_init : (K, d); precisions_init : in the covariance type's shape.
     random_state : seed.

@@ -26,9 +26,12 @@ from gmmdask.stats import Layout, Stats
 from gmmdask.task import Data
 
 START = 21  # what a generator is for: the middle of its key
-SCREENING_STEPS = 10  # EM steps on the sample before starts are compared
+LEAST_STARTS = 8
+START_FACTOR = 20  # rows a parameter on which starts compete
+ROUNDS = (10, 20)  # laps of EM before starts are compared: after ten the best may still look poor, after thirty not
 FINALISTS = 3
 SAMPLE_LAPS = 500
+TIE = 1e-6  # nats per row between scores that are as good as equal
 SAMPLE_TOL = 1e-5  # nats per row: passes over the sample are cheap, and what they do passes over all rows need not
 
 
@@ -74,6 +77,11 @@ class Start:
                     f"{covariance_type!r} precision should be positive (symmetric, positive-definite if it is a matrix)"
                 ) from None
         return cls(covariance_type, k, method, weights, means, precisions)
+
+    def n_parameters(self, d: int) -> int:
+        """Free parameters of a mixture of d features."""
+        k = self.n_components
+        return k - 1 + k * d + FAMILIES[self.covariance_type].n_parameters(k, d)
 
     @property
     def given(self) -> bool:
@@ -164,50 +172,84 @@ class Ground:
     kernel: str = "products"
 
     def fit(self, mixtures: Sequence[Mixture], algorithm: Algorithm) -> list[Mixture]:
-        """Each mixture after the algorithm has run on the sample; they share its passes."""
-        states = [algorithm.start(mixture, Beginning()) for mixture in mixtures]
-        runs = tuple(
-            Run(f"{i}", algorithm, state, self.frame, self.prior, self.kernel) for i, state in enumerate(states)
+        """Each mixture after the algorithm has run on the sample, one after another: only one takes memory."""
+        found = []
+        for mixture in mixtures:
+            state = algorithm.start(mixture, Beginning())
+            run = Run("start", algorithm, state, self.frame, self.prior, self.kernel)
+            found += [run.state.mixture for run in advance((run,), self.sample, emit=lambda event: None)]
+        return found
+
+    def thinned(self, start: Start, factor: int) -> "Ground":
+        """With every so manieth row of the sample: about `factor` rows a parameter, 10,000 at least."""
+        step = len(self.rows) // max(10_000, factor * start.n_parameters(self.frame.d))
+        if step < 2:
+            return self
+        rows = self.rows[::step]
+        return replace(
+            self, rows=rows, sample=in_memory(rows, start.covariance_type, start.n_components, self.sample.executor)
         )
-        return [run.state.mixture for run in advance(runs, self.sample, emit=lambda event: None)]
+
+    def best(self, mixtures: Sequence[Mixture], most: int) -> list[Mixture]:
+        """So many at most of the best by held-out score; they stay in their order."""
+        scores = self.scores(mixtures)
+        return [mixtures[i] for i in sorted(ranked(scores)[:most])]
 
     def scores(self, mixtures: Sequence[Mixture]) -> list[float]:
-        """Mean log density of the held-out rows under each mixture, nats per row in data units, by one pass."""
-        steps = tuple((self.frame, EStep.of(mixture, self.kernel)) for mixture in mixtures)
-        sums = self.held_out.sums(ESteps(steps, self.held_out.plan.block_rows))
-        return [stats.log_likelihood / stats.weight + self.frame.log_det for stats in sums.items]
+        """Mean log density of the held-out rows under each mixture, nats per row in data units."""
+        found = [self._sums(mixture, self.held_out) for mixture in mixtures]
+        return [stats.log_likelihood / stats.weight + self.frame.log_det for stats in found]
 
     def statistics(self, mixture: Mixture) -> Stats:
         """Of the sample under a mixture."""
-        work = ESteps(((self.frame, EStep.of(mixture, self.kernel)),), self.sample.plan.block_rows)
-        stats: Stats = self.sample.sums(work).items[0]
+        return self._sums(mixture, self.sample)
+
+    def _sums(self, mixture: Mixture, data: Data) -> Stats:
+        work = ESteps(((self.frame, EStep.of(mixture, self.kernel)),), data.plan.block_rows)
+        stats: Stats = data.sums(work).items[0]
         return stats
 
 
 def best_start(start: Start, n_init: int, seed: int, ground: Ground, emit: Callback) -> Mixture:
-    """The best of `n_init` starts, fitted to the sample by EM: what passes over all data then begin with.
+    """The best of several starts, fitted to the sample by EM: what passes over all data then begin with.
 
-    Every start takes ten EM steps; the three best by held-out score run to convergence on the sample, and the best
-    of those is returned, in frame coordinates. k-means alternates between the rows as they are and the frame.
-    A start that the user gave is returned as it is.
+    Starts are cheap beside a pass over all rows, so there are `LEAST_STARTS` at least. They compete on a part of the
+    sample, in rounds of EM after which the best by held-out score go on; the last few run to convergence on all of
+    it, and the best of those is returned, in frame coordinates. k-means alternates between the rows as they are and the
+    frame. A start that the user gave is returned as it is.
     """
     began = time.perf_counter()
-    mixtures = []
-    for index in range(1 if start.given else n_init):
-        random = np.random.RandomState(np.random.SeedSequence([seed, START, index]).generate_state(4))
+    if start.given:
+        return one_start(start, ground.rows, ground.frame, ground.prior, generator(seed, 0))
+    arena, mixtures = ground.thinned(start, START_FACTOR), []
+    for index in range(max(n_init, LEAST_STARTS)):
         alternate = start.method == "kmeans" and index % 2 == 1
         this = replace(start, method="kmeans-whitened") if alternate else start
-        mixtures.append(one_start(this, ground.rows, ground.frame, ground.prior, random))
-    if start.given:
-        return mixtures[0]
-    first = max(ground.scores(mixtures))
-    if n_init > 1:
-        mixtures = ground.fit(mixtures, Batch(tol=0, max_iter=SCREENING_STEPS))
-        ranked = np.argsort([-score for score in ground.scores(mixtures)], kind="stable")
-        mixtures = [mixtures[i] for i in ranked[:FINALISTS]]
-    polish = Squarem(Batch(tol=SAMPLE_TOL, max_iter=SAMPLE_LAPS, stop="predicted"))
-    mixtures = ground.fit(mixtures, polish)
+        mixtures.append(one_start(this, arena.rows, ground.frame, ground.prior, generator(seed, index)))
+    n_starts, first = len(mixtures), max(ground.scores(mixtures))
+    for laps in ROUNDS:
+        mixtures = arena.fit(mixtures, Squarem(Batch(tol=0, max_iter=laps)))
+        mixtures = ground.best(mixtures, max(FINALISTS, len(mixtures) // 2))
+    mixtures = ground.fit(mixtures[:FINALISTS], Squarem(Batch(tol=SAMPLE_TOL, max_iter=SAMPLE_LAPS, stop="predicted")))
     final = ground.scores(mixtures)
-    best = int(np.argmax(final))
-    emit(StartChosen("start", n_init, final[best], final[best] - first, time.perf_counter() - began))
+    best = ranked(final)[0]
+    emit(StartChosen("start", n_starts, final[best], final[best] - first, time.perf_counter() - began))
     return mixtures[best]
+
+
+def ranked(scores: Sequence[float]) -> list[int]:
+    """Indices, best first. Of scores that are as good as equal, which leads depends on no rounding: the first does.
+
+    Starts that end in the same optimum order its components differently.
+    """
+    left, order = list(range(len(scores))), []
+    while left:
+        top = max(scores[i] for i in left)
+        order.append(next(i for i in left if scores[i] >= top - TIE))
+        left.remove(order[-1])
+    return order
+
+
+def generator(seed: int, index: int) -> np.random.RandomState:
+    """What draws the start of this number."""
+    return np.random.RandomState(np.random.SeedSequence([seed, START, index]).generate_state(4))

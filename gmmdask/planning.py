@@ -7,7 +7,7 @@ from gmmdask.algorithms import Algorithm, enough_rows
 from gmmdask.covariance import FAMILIES, Family
 from gmmdask.estep import peak_bytes
 from gmmdask.execution import Executor
-from gmmdask.initialise import Start
+from gmmdask.initialise import LEAST_STARTS, Start
 from gmmdask.kernels import block_rows
 from gmmdask.plan import Plan, interleaved, make_plan
 from gmmdask.sources import DataError, Source
@@ -102,8 +102,7 @@ class Memory:
 
 def sample_sizes(source: Source, settings: Settings) -> tuple[int, int]:
     """Rows of the sample and of the held-out rows: functions of the data's shape and the settings."""
-    d, k = source.d, settings.start.n_components
-    parameters = k - 1 + k * d + settings.family.n_parameters(k, d)
+    d, parameters = source.d, settings.start.n_parameters(source.d)
     bytes_allowed = SAMPLE_BYTES if settings.memory_limit is None else min(SAMPLE_BYTES, settings.memory_limit // 16)
     wanted = settings.sample_rows or min(max(MIN_SAMPLE_ROWS, 100 * parameters), max(1, bytes_allowed // (8 * d)))
     return wanted, max(MIN_HELD_OUT_ROWS, wanted // 10)
@@ -115,7 +114,7 @@ def fit_plan(source: Source, settings: Settings) -> Plan:
     rows = block_rows(settings.family, d, k)
     if not algorithm.mini_batches:
         return make_plan(source.edges, d, rows)
-    enough = enough_rows(k, k - 1 + k * d + settings.family.n_parameters(k, d))
+    enough = enough_rows(k, settings.start.n_parameters(d))
     step_rows = max(enough, min(STEP_ROWS, source.n // algorithm.mini_batches))
     limit = settings.memory_limit
     window = WINDOW_BYTES if limit is None else min(WINDOW_BYTES, limit // 4)
@@ -204,8 +203,10 @@ def least_limit(source: Source, settings: Settings, task: int) -> int:
 def driver_bytes(source: Source, settings: Settings) -> int:
     """Bytes of the sample while it is drawn, clustered and fitted, of rows in flight, statistics and all else."""
     wanted, held_out = sample_sizes(source, settings)
-    k, d, runs = settings.start.n_components, source.d, settings.n_init
-    rows = min(source.n, wanted + held_out)
+    k, d = settings.start.n_components, source.d
+    whole, rows = source.n <= wanted, min(source.n, wanted + held_out)
+    runs = settings.n_init if whole else 1  # starts on a sample run one after another
+    starts = 0 if whole else 5 * 8 * settings.start.n_parameters(d) * max(settings.n_init, LEAST_STARTS)
     soft = 16 * rows * k if settings.start.method == "random" else 0
     scratch = peak_bytes(settings.family, k, d, block_rows(settings.family, d, k), runs)
     plan = fit_plan(source, settings)
@@ -214,4 +215,4 @@ def driver_bytes(source: Source, settings: Settings) -> int:
     stats = 8 * Layout(settings.start.covariance_type, k, d, "").size
     kept = runs * settings.algorithm.kept_bytes(stats, plan.steps)
     compiler = COMPILER_BYTES if settings.kernel == "compiled" else 0
-    return OVERHEAD_BYTES + compiler + 5 * rows * d * 8 + soft + 2 * scratch + in_flight + kept
+    return OVERHEAD_BYTES + compiler + 5 * rows * d * 8 + soft + starts + 2 * scratch + in_flight + kept

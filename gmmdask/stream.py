@@ -96,8 +96,7 @@ class Stream:
     def needed(self) -> int:
         """Rows that a start is found on, or that a step learns."""
         assert self.rows is not None
-        k, d = self.start.n_components, self.rows.shape[1]
-        parameters = k - 1 + k * d + FAMILIES[self.start.covariance_type].n_parameters(k, d)
+        k, parameters = self.start.n_components, self.start.n_parameters(self.rows.shape[1])
         if self.online is None:
             return self.start_rows or max(START_FACTOR * parameters, enough_rows(k, parameters))
         return max(256, enough_rows(k, parameters))

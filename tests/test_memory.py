@@ -210,7 +210,7 @@ def test_rows_are_counted_before_memory() -> None:
 
 def test_blocks_shrink_until_a_task_fits_in_a_quarter_of_the_limit() -> None:
     source, found = Shaped(10**6, 40, 100), []
-    for limit in (None, 800 * MB, 400 * MB, 300 * MB, 215 * MB):
+    for limit in (None, 800 * MB, 400 * MB, 300 * MB, 225 * MB):
         plan, memory = plan_fit(source, settings(limit, k=20), Threads(1))
         found.append(plan.block_rows)
         if limit is not None:
