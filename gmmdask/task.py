@@ -116,7 +116,7 @@ class Data:
     plan: Plan
     executor: Executor
     cache: bool = False
-    name: str = field(default_factory=lambda: f"gmmdask-{uuid.uuid4().hex[:12]}")
+    name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     _passes: Iterator[int] = field(default_factory=count)
     _kept: dict[int, Any] = field(default_factory=dict)
 
@@ -134,21 +134,25 @@ class Data:
 
         Parts that are asked for by slices stay decoded until others are: the next steps ask for their other slices.
         """
-        run = f"{self.name}-{next(self._passes)}"
+        run = f"{self.name}-{next(self._passes)}"  # with what follows "gmmdask-", the group that schedulers see
         pieces = self.plan.everything if slices is None else slices
         always = self.cache or self.source.in_memory
         self._keep(run, [piece.part for piece in pieces if piece.of > 1 or always], always)
         unread = any(piece.part.index not in self._kept for piece in pieces)
         graph: dict[Any, Any] = dict(self.source.graph) if unread else {}
         leaves: dict[int, list[Hashable]] = {}
-        work_key = f"{run}-work"
+        work_key = f"gmmdask-work-{run}"
         for piece in pieces:
-            key = f"{run}-part-{piece.part.index}-{piece.k}-{piece.of}"
+            key = (f"gmmdask-part-{run}", piece.part.index, piece.k, piece.of)
             kept = piece.part.index in self._kept
             argument = self._kept[piece.part.index] if kept else self._argument(piece.part)
-            graph[key] = Task(key, run_task, argument, piece, self.plan.block_rows, TaskRef(work_key))
+            # a task that reads goes to whichever worker is free, not to the one that happens to hold the work
+            reads = not kept and isinstance(argument, Source)
+            graph[key] = Task(
+                key, run_task, argument, piece, self.plan.block_rows, TaskRef(work_key), _data_producer=reads
+            )
             leaves.setdefault(piece.part.index, []).append(key)
-        additions, root = tree(leaves, run)
+        additions, root = tree(leaves, f"gmmdask-add-{run}")
         graph.update(additions)
         graph[work_key] = DataNode(work_key, work)
         return self.executor.get(graph, root)
@@ -163,7 +167,7 @@ class Data:
         if not always:
             for index in self._kept.keys() - wanted.keys():
                 del self._kept[index]
-        new = {f"{run}-rows-{index}": part for index, part in wanted.items() if index not in self._kept}
+        new = {(f"gmmdask-rows-{run}", index): part for index, part in wanted.items() if index not in self._kept}
         if not new:
             return
         graph: dict[Any, Any] = dict(self.source.graph)

@@ -37,7 +37,7 @@ def how_to_start(command: F) -> F:
         click.option("--reg-covar", default=1e-6, show_default=True, type=least, help=squared),
         click.option("--init", default="kmeans", show_default=True, type=methods),
         click.option(
-            "--n-init", default=1, show_default=True, type=click.IntRange(1), help="Starts, or more on a sample; the best is kept."
+            "--n-init", default=1, show_default=True, type=click.IntRange(1), help="Starts, at least; the best is kept."
         ),
     ):
         command = option(command)

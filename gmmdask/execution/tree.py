@@ -16,8 +16,8 @@ def add(values: Sequence[Any]) -> Any:
     return total
 
 
-def tree(leaves: Mapping[int, Sequence[Hashable]], prefix: str) -> tuple[dict[Hashable, Any], Hashable]:
-    """Tasks that add leaves, by a tree of fixed fan-in over the plan's part numbers; and the key of the root.
+def tree(leaves: Mapping[int, Sequence[Hashable]], name: str) -> tuple[dict[Hashable, Any], Hashable]:
+    """Tasks (name, level, group) that add leaves, by a tree of fixed fan-in over the plan's part numbers; and its root.
 
     A part may have several leaves (slices of it), which are added first. Parts that are missing are skipped, not
     closed up, so that what is added to what never depends on company.
@@ -27,9 +27,9 @@ def tree(leaves: Mapping[int, Sequence[Hashable]], prefix: str) -> tuple[dict[Ha
     while len(groups) > 1 or level == 0 or len(next(iter(groups.values()))) > 1:
         above: dict[int, list[Hashable]] = {}
         for group, members in groups.items():
-            key = members[0]
+            key: Hashable = members[0]
             if len(members) > 1:
-                key = f"{prefix}-add-{level}-{group}"
+                key = (name, level, group)
                 graph[key] = Task(key, add, List(*(TaskRef(member) for member in members)))
             above.setdefault(group // FAN_IN, []).append(key)
         level, groups = level + 1, above
