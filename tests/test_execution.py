@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Hashable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from gmmdask.execution import ClusterError, Executor, Threads, one_thread, open_executor, tree
+from gmmdask.execution import ClusterError, Executor, Threads, one_thread, open_executor, threads, tree
 from gmmdask.execution.distributed import Cluster, local_cluster
 from gmmdask.execution.tree import FAN_IN
 from gmmdask.plan import MIN_PARTS, Part, make_plan
@@ -254,6 +256,55 @@ def test_one_thread_lasts_until_the_last_user_leaves() -> None:
             assert set(library_threads()) <= {1}
         assert set(library_threads()) <= {1}
     assert library_threads() == before
+
+
+def test_every_thread_that_enters_computes_with_one_thread_and_gets_its_number_back() -> None:
+    """OpenMP's number is the calling thread's own: limiting the first that enters would leave the second free."""
+
+    def in_another_thread() -> tuple[set[int], set[int]]:
+        with threadpool_limits(limits=2):
+            with one_thread():
+                inside = set(library_threads())
+            return inside, {n for api, n in user_apis() if api == "openmp"}
+
+    with one_thread(), ThreadPoolExecutor(1) as pool:
+        inside, after = pool.submit(in_another_thread).result()
+        assert inside <= {1}
+        assert after <= {2}
+        assert {n for api, n in user_apis() if api == "openmp"} <= {1}
+
+
+def test_a_second_thread_is_limited_after_a_first_has_set_numbers() -> None:
+    """threadpoolctl leaves OpenBLAS to the thread that set its number, for as long as that lives."""
+
+    def blas_inside() -> set[int]:
+        with one_thread():
+            return {n for api, n in user_apis() if api == "blas"}
+
+    with one_thread():
+        pass
+    with threadpool_limits(limits=2):
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(blas_inside).result() == {1}
+        assert {n for api, n in user_apis() if api == "blas"} == {2}
+    with threadpool_limits(limits=1):
+        assert set(library_threads()) <= {1}
+
+
+def user_apis() -> list[tuple[str, int]]:
+    return [(library["user_api"], library["num_threads"]) for library in threadpool_info()]
+
+
+def test_libraries_are_looked_for_again_only_when_modules_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[None] = []
+    search = threads.ThreadpoolController
+    monkeypatch.setattr(threads, "ThreadpoolController", lambda: looked.append(None) or search())
+    threads._found.cache_clear()
+    for name, times in (("gmmdask-test-one", 1), ("gmmdask-test-two", 2)):
+        monkeypatch.setitem(sys.modules, name, threads)
+        for _ in range(3):
+            with one_thread():
+                assert len(looked) == times
 
 
 def test_parts_are_values() -> None:
