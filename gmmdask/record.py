@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from functools import cache
 from typing import Any
 
 from gmmdask.planning import Settings
@@ -41,5 +42,11 @@ def fixed(settings: dict[str, Any]) -> dict[str, Any]:
 def versions(*more: str) -> dict[str, str]:
     """Versions of what decides the bits."""
     names = ("gmmdask", "numpy", "scipy", "scikit-learn", "dask", "zarr", *more)
-    found = {name: importlib.metadata.version(name) for name in names}
+    found = {name: version(name) for name in names}
     return {**found, "python": platform.python_version(), "machine": platform.machine()}
+
+
+@cache
+def version(package: str) -> str:
+    """Of an installed package; it takes a millisecond to read, which a fit of few rows does not."""
+    return importlib.metadata.version(package)
