@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -11,23 +11,25 @@ import numpy as np
 from dask.utils import parse_bytes
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from gmmdask.algorithms import ALGORITHMS, Algorithm, Batch, Squarem, Stochastic
-from gmmdask.algorithms._stopping import STOPS
 from gmmdask.compiled import fast_kernel
-from gmmdask.covariance import FAMILIES
 from gmmdask.execution import one_thread, open_executor, setting
 from gmmdask.fitted import FittedMixture
 from gmmdask.initialise import Start
 from gmmdask.job import Fitted, Job
 from gmmdask.outcome import Callback, Event
+from gmmdask.parameters import CONSTRAINTS
 from gmmdask.planning import Settings, sample_sizes
 from gmmdask.record import is_of
 from gmmdask.sources import DataError, Source, open_source
 from gmmdask.stream import Stream
+from gmmdask.verbose import Verbose
 
-METHODS = ("kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened")
+NOT_CONVERGED = (
+    "Best performing initialization did not converge. Try different init parameters, or increase max_iter, tol, or "
+    "check for degenerate data."
+)
 
 
 class GaussianMixture(FittedMixture):
@@ -41,15 +43,17 @@ class GaussianMixture(FittedMixture):
     ----------
     n_components : K.
     covariance_type : {"full", "tied", "diag", "spherical"}
-    tol : stop when a pass gains less, nats per row; 0 always runs `max_iter` passes.
+    tol : stop when a pass gains less, nats per row; 0 always runs `max_iter` passes, as in scikit-learn, but without
+        its ConvergenceWarning: all that was asked for was done, and a warning that always comes tells nothing.
     reg_covar : added to the diagonal of covariances, squared data units.
     max_iter : passes over all rows; the first look is not one of them.
     n_init : starts; the best is kept. Where the data is larger than the sample there are 8 at least: they cost no pass.
     init_params : {"kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened"}
     weights_init : (K,); means_init : (K, d); precisions_init : in the covariance type's shape.
-    random_state : seed.
+    random_state : seed; a RandomState is drawn from; None draws from NumPy's global one.
     warm_start : whether the next `fit` begins where the last one ended.
-    verbose, verbose_interval : taken for scikit-learn's sake; nothing is printed, passes are told to `callbacks`.
+    verbose, verbose_interval : 1 prints starts, every so many passes, and how they ended, to standard output; 2 gains,
+        bounds and seconds too.
     algorithm : "em"; "stochastic", an M-step after every mini-batch; "incremental", which keeps the statistics of
         every mini-batch; or a value such as `gmmdask.algorithms.Stochastic(rate=0.01)` that brings its own settings.
     accelerate : "squarem" extrapolates the steps of "em", None does not; "auto" does where the data does not fit in the
@@ -65,36 +69,14 @@ class GaussianMixture(FittedMixture):
 
     Attributes
     ----------
-    weights_ (K,), means_ (K, d), covariances_, precisions_, precisions_cholesky_ (in the covariance type's shape),
+    weights_ (K,), means_ (K, d), covariances_, precisions_, precisions_cholesky_ (in the covariance type's shape); they
+    are float64 whatever the rows are,
     converged_, n_iter_ (passes), lower_bound_ and lower_bounds_ (nats per row), n_features_in_,
     stream_ (what `partial_fit` has learned so far, see `gmmdask.stream.Stream`; else None),
     history_ (one dict per pass: lower bound, gain, seconds, rows, bytes), outcome_ (why it ended, in words).
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "covariance_type": [StrOptions(set(FAMILIES))],
-        "tol": [Interval(Real, 0.0, None, closed="left")],
-        "reg_covar": [Interval(Real, 0.0, None, closed="left")],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
-        "init_params": [StrOptions(set(METHODS))],
-        "weights_init": ["array-like", None],
-        "means_init": ["array-like", None],
-        "precisions_init": ["array-like", None],
-        "random_state": ["random_state"],
-        "warm_start": ["boolean"],
-        "verbose": ["verbose"],
-        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
-        "algorithm": [StrOptions(set(ALGORITHMS)), Algorithm],
-        "accelerate": [StrOptions({"auto", "squarem"}), None],
-        "stop": [StrOptions({"auto", *STOPS})],
-        "checkpoint": [str, Path, None],
-        "callbacks": ["array-like"],
-        "cache": [StrOptions({"auto", "never", "always"})],
-        "memory_limit": [Interval(Integral, 1, None, closed="left"), str, None],
-        "sample_rows": [Interval(Integral, 1, None, closed="left"), None],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
 
     def __init__(
         self,
@@ -168,7 +150,7 @@ class GaussianMixture(FittedMixture):
         if resume and self.checkpoint is None:
             raise ValueError("resume=True needs the checkpoint to go on from: set checkpoint=.")
         with open_executor(scheduler) as executor:
-            job = Job(source, self._settings(source), executor, self._emit, self.checkpoint, resume)
+            job = Job(source, self._settings(source), executor, self._teller(), self.checkpoint, resume)
             fitted = job.run()
         return self._accept(fitted)
 
@@ -193,7 +175,8 @@ class GaussianMixture(FittedMixture):
             raise DataError(f"partial_fit: expected a 2-d array of rows and features, found shape {np.shape(X)}.")
         stream = getattr(self, "stream_", None) or self._new_stream(np.shape(X)[1])
         with one_thread():
-            self.stream_ = stream.taking(np.asarray(X), sample_weight, self._emit)
+            self.stream_ = stream.taking(np.asarray(X), sample_weight, self._teller())
+            self.n_features_in_ = np.shape(X)[1]
             if self.stream_.online is not None:
                 if self.stream_.online is not stream.online:
                     self._set_mixture(self.stream_.mixture)
@@ -215,9 +198,16 @@ class GaussianMixture(FittedMixture):
         """Fits, then labels the rows: the component of highest posterior probability each."""
         return self.fit(X, **options).predict(X)
 
-    def _emit(self, event: Event) -> None:
-        for callback in self.callbacks:
-            callback(event)
+    def _teller(self) -> Callback:
+        """What tells an event to all who listen."""
+        verbose = (Verbose(int(self.verbose), int(self.verbose_interval)),) if self.verbose else ()
+        listeners = (*self.callbacks, *verbose)
+
+        def tell(event: Event) -> None:
+            for listener in listeners:
+                listener(event)
+
+        return tell
 
     def _settings(self, source: Source) -> Settings:
         warm = self.warm_start and hasattr(self, "means_")
@@ -257,6 +247,12 @@ class GaussianMixture(FittedMixture):
         """The start: where the last fit ended, or as the parameters have it."""
         k = int(self.n_components)
         if warm:
+            now, then = (k, d, self.covariance_type), (*self.means_.shape, self.mixture_.covariance_type)
+            if now != then:
+                raise ValueError(
+                    f"warm_start=True goes on from the last fit, of (components, features, covariance_type) = {then}, "
+                    f"which does not fit {now}. Set warm_start=False to begin anew."
+                )
             return Start(self.covariance_type, k, self.init_params, self.weights_, self.means_, self.precisions_)
         given = (self.weights_init, self.means_init, self.precisions_init)
         return Start.checked(self.covariance_type, k, d, self.init_params, *given)
@@ -271,7 +267,7 @@ class GaussianMixture(FittedMixture):
                 stacklevel=3,
             )
         if not self.converged_ and self.n_iter_ and getattr(self.algorithm, "tol", self.tol) > 0:
-            warnings.warn(f"The fit did not converge: {fitted.outcome.sentence}", ConvergenceWarning, stacklevel=3)
+            warnings.warn(f"{NOT_CONVERGED} The fit {fitted.outcome.sentence}", ConvergenceWarning, stacklevel=3)
         return self
 
     def made(self, provenance: dict[str, Any], X: Any) -> bool:

@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from gmmdask.covariance._base import Array
-from gmmdask.execution import open_executor
+from gmmdask.execution import one_thread, open_executor
 from gmmdask.job import stored_classes
 from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model, load_model, save_model
@@ -30,8 +30,9 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _set_mixture(self, mixture: Mixture) -> None:
         self.mixture_, self.n_features_in_ = mixture, mixture.d
         self.weights_, self.means_, self.covariances_ = mixture.weights, mixture.means, mixture.covariances
-        self.precisions_ = mixture.family.precisions(mixture.root)
-        self.precisions_cholesky_ = mixture.family.precisions_cholesky(mixture.root)
+        with one_thread():
+            self.precisions_ = mixture.family.precisions(mixture.root)
+            self.precisions_cholesky_ = mixture.family.precisions_cholesky(mixture.root)
 
     def _set_history(self, provenance: dict[str, Any]) -> None:
         """What a fit and a model file tell alike; a mixture that was drawn has no history."""

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
 
 from gmmdask.algorithms import Algorithm, Batch, Beginning, Squarem
-from gmmdask.covariance import FAMILIES
+from gmmdask.covariance import FAMILIES, Family
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep, ESteps, assigned_stats
 from gmmdask.execution import Executor
@@ -60,22 +60,14 @@ class Start:
         ValueError
             If one has another shape, is not finite, or cannot be what it is called.
         """
-        family = FAMILIES[covariance_type]
         weights = checked("weights", weights, (k,))
-        if weights is not None and not (np.all((weights >= 0) & (weights <= 1)) and abs(weights.sum() - 1) < 1e-6):
-            raise ValueError(
-                f"The parameter 'weights' should be in the range [0, 1] and normalized, but got min "
-                f"{weights.min():.5f}, max {weights.max():.5f}, sum {weights.sum():.5f}"
-            )
+        if weights is not None:
+            check_weights(weights)
         means = checked("means", means, (k, d))
+        family = FAMILIES[covariance_type]
         precisions = checked(f"{covariance_type} precision", precisions, family.own_shape(k, d))
         if precisions is not None:
-            try:
-                family.root(precisions, d)
-            except ValueError:
-                raise ValueError(
-                    f"{covariance_type!r} precision should be positive (symmetric, positive-definite if it is a matrix)"
-                ) from None
+            check_precisions(family, precisions, d)
         return cls(covariance_type, k, method, weights, means, precisions)
 
     def n_parameters(self, d: int) -> int:
@@ -103,6 +95,35 @@ def checked(name: str, value: Any, shape: tuple[int, ...]) -> Array | None:
     if not np.isfinite(array).all():
         raise ValueError(f"The parameter {name!r} should hold finite numbers, but holds NaN or infinity")
     return array
+
+
+def check_weights(weights: Array) -> None:
+    """Refuses weights (K,) that are no proportions, in scikit-learn's words, which take the least for the largest."""
+    least, largest = weights.min(), weights.max()
+    if least < 0 or largest > 1:
+        raise ValueError(
+            f"The parameter 'weights' should be in the range [0, 1], but got max value {least:.5f}, min value "
+            f"{largest:.5f} (from least to largest). Give the proportions of components."
+        )
+    if abs(weights.sum() - 1) >= 1e-6:
+        raise ValueError(
+            f"The parameter 'weights' should be normalized, but got sum(weights) = {weights.sum():.5f}. Divide them by "
+            "their sum."
+        )
+
+
+def check_precisions(family: Family, precisions: Array, d: int) -> None:
+    """Refuses precisions, in the family's own shape, that are no inverse covariances."""
+    matrices = precisions.ndim - (not family.shared) == 2
+    try:
+        family.root(precisions, d)
+        if matrices and not np.allclose(precisions, precisions.swapaxes(-1, -2)):
+            raise ValueError
+    except ValueError:
+        wanted = "symmetric, positive-definite" if matrices else "positive"
+        raise ValueError(
+            f"The parameter '{family.name} precision' should be {wanted}: it is the inverse of covariances"
+        ) from None
 
 
 def assign(method: str, rows: np.ndarray, k: int, random: np.random.RandomState) -> np.ndarray:

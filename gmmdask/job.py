@@ -1,11 +1,13 @@
 """One fit from data to model: plan, pilot, start, passes. What the estimator and the command line both run."""
 
 import time
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from gmmdask.algorithms import Algorithm, Beginning, Online, State
 from gmmdask.checkpoint import Checkpoint
@@ -129,9 +131,7 @@ class Job:
         if self.checkpoint is not None and self.checkpoint.damaged:
             self.callback(CheckpointDamaged("fit", self.checkpoint.damaged))
         if found is None:
-            drawn = np.random.SeedSequence().generate_state(1)[0]
-            seed = self.settings.random_state if isinstance(self.settings.random_state, int | np.integer) else drawn
-            return Progress(data, settings, int(seed))
+            return Progress(data, settings, self._seed())
         for what, old, new in (("data", found.data, data), ("settings", fixed(found.settings), fixed(settings))):
             different = [key for key in {**old, **new} if old.get(key) != new.get(key)]
             if different:
@@ -145,6 +145,14 @@ class Job:
         # an interruption between the event of a pass and its checkpoint leaves a row of a pass that is made again
         history = tuple(row for row in found.history if row["lap"] <= laps.get(row["run"], 0))
         return Progress(data, settings, found.seed, found.look, runs, history, found.stages)
+
+    def _seed(self) -> int:
+        """The seed that was given, or drawn: from a copy if starts are still to be drawn as scikit-learn does."""
+        given = self.settings.random_state
+        if isinstance(given, int):
+            return given
+        whole = self.source.n <= sample_sizes(self.source, self.settings)[0]
+        return int(check_random_state(deepcopy(given) if whole else given).randint(2**32, dtype=np.uint32))
 
     def _continued(self, run: Run) -> Run:
         """A run from a checkpoint under the present `max_iter` and `tol`, which may end or reopen it."""

@@ -14,16 +14,14 @@ class IllDefinedCovariance(ValueError):
 
     SENTENCE: ClassVar[str] = (
         "Fitting the mixture model failed because some components have ill-defined empirical covariance "
-        "(for instance caused by singleton or collapsed samples)."
+        "(for instance caused by singleton or collapsed samples). Try to decrease the number of components, increase "
+        "reg_covar, or scale the input data."
     )
 
     def __init__(self, component: int | None) -> None:
         self.component = component
-        which = "the shared covariance" if component is None else f"the covariance of component {component}"
-        super().__init__(
-            f"{self.SENTENCE} Try to decrease the number of components, increase reg_covar, or scale the input data: "
-            f"{which} is not positive definite."
-        )
+        which = "The shared covariance" if component is None else f"The covariance of component {component}"
+        super().__init__(f"{self.SENTENCE} {which} is not positive definite.")
 
     def __reduce__(self) -> tuple[type, tuple[int | None]]:
         return type(self), (self.component,)

@@ -71,9 +71,10 @@ def open_source(data: Any, **options: Any) -> Source:
             module, _, kind = name.partition(":")
             source: Source = getattr(import_module(module), kind)(data, **options)
             return source
+    sparse = "Sparse data is not supported, make it dense by .toarray(); " if comes_from(data, "scipy") else ""
     raise DataError(
-        f"cannot read rows from {type(data).__name__}: expected a NumPy, dask or Zarr array, or the path of a .npy "
-        "file, a Zarr array or Parquet files."
+        f"cannot read rows from {type(data).__name__}: {sparse}expected a NumPy, dask or Zarr array, or the path of a "
+        ".npy file, a Zarr array or Parquet files."
     )
 
 

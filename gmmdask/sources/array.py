@@ -18,7 +18,7 @@ class ArraySource(Source):
     in_memory = True
 
     def __init__(self, array: Any, name: str = "the array", first: int = 0) -> None:
-        self.name, array = name, np.asarray(array)
+        self.name, array = name, numbers_of(np.asarray(array), name)
         self.n, self.d = checked_shape(name, array.shape, array.dtype)
         self.dtype, self.array, self.first = array.dtype, array, first
         self.edges = regular_edges(self.n, ARRAY_CHUNK)
@@ -34,6 +34,23 @@ class ArraySource(Source):
 
     def read_bytes(self, start: int, stop: int) -> int:
         return 0
+
+
+class NoNumbersError(DataError, TypeError):
+    """Objects that are no numbers."""
+
+
+def numbers_of(array: np.ndarray, name: str) -> np.ndarray:
+    """The array; as float64 if its numbers came as Python objects, which a table of mixed columns makes of them."""
+    if array.dtype != object:
+        return array
+    try:
+        return np.fromiter(map(float, array.flat), np.float64, array.size).reshape(array.shape)
+    except (TypeError, ValueError) as error:
+        raise NoNumbersError(
+            f"{name}: expected real numbers, found objects: {error}. Convert the array to float64 first, encoding "
+            "categories as numbers."
+        ) from error
 
 
 class NpySource(Source):

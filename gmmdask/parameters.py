@@ -1,0 +1,36 @@
+"""What the parameters of the estimator may be; scikit-learn checks them when a fit begins."""
+
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from gmmdask.algorithms import ALGORITHMS, Algorithm
+from gmmdask.algorithms._stopping import STOPS
+from gmmdask.covariance import FAMILIES
+
+CONSTRAINTS: dict[str, list[Any]] = {
+    "n_components": [Interval(Integral, 1, None, closed="left")],
+    "covariance_type": [StrOptions(set(FAMILIES))],
+    "tol": [Interval(Real, 0.0, None, closed="left")],
+    "reg_covar": [Interval(Real, 0.0, None, closed="left")],
+    "max_iter": [Interval(Integral, 0, None, closed="left")],
+    "n_init": [Interval(Integral, 1, None, closed="left")],
+    "init_params": [StrOptions({"kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened"})],
+    "weights_init": ["array-like", None],
+    "means_init": ["array-like", None],
+    "precisions_init": ["array-like", None],
+    "random_state": ["random_state"],
+    "warm_start": ["boolean"],
+    "verbose": ["verbose"],
+    "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+    "algorithm": [StrOptions(set(ALGORITHMS)), Algorithm],
+    "accelerate": [StrOptions({"auto", "squarem"}), None],
+    "stop": [StrOptions({"auto", *STOPS})],
+    "checkpoint": [str, Path, None],
+    "callbacks": ["array-like"],
+    "cache": [StrOptions({"auto", "never", "always"})],
+    "memory_limit": [Interval(Integral, 1, None, closed="left"), str, None],
+    "sample_rows": [Interval(Integral, 1, None, closed="left"), None],
+}
