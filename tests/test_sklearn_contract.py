@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from types import ModuleType
 
+import joblib
 import numpy as np
 import pytest
 import sklearn
@@ -322,6 +323,15 @@ def test_pipelines_and_cross_validation() -> None:
         for kind in (GaussianMixture, Oracle)
     ]
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-6)
+
+
+def test_a_search_in_threads_has_the_bits_of_one_after_another() -> None:
+    def scores(backend: str) -> list[bytes]:
+        with joblib.parallel_backend(backend):
+            search = GridSearchCV(GaussianMixture(random_state=0), {"n_components": [2, 3]}, n_jobs=2, cv=4).fit(IRIS)
+        return [search.cv_results_[f"split{split}_test_score"].tobytes() for split in range(4)]
+
+    assert scores("threading") == scores("sequential")
 
 
 def test_what_fit_takes_is_routed() -> None:
