@@ -6,7 +6,9 @@ It needs the extra `fast`. This module can be imported without; what needs Numba
 import importlib
 import importlib.util
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -114,22 +116,29 @@ class Tiles:
 
 
 class Compiled:
-    """Accumulates the statistics of one mixture from rows in data units."""
+    """Accumulates the statistics of mixtures of one frame, family and K from rows in data units.
 
-    def __init__(self, mixture: Mixture, frame: Frame, block_rows: int) -> None:
-        self.sweep = loaded()
-        family, d, k = mixture.family, frame.d, mixture.n_components
-        self.family, self.tiles = family, Tiles(family, k, d, block_rows)
-        self.stats = Stats.zero(Layout(family.name, k, d, frame.digest))
-        self.quadratic, linear, constant = mixture.coefficients
-        self.affine = np.column_stack([linear, constant + mixture.log_scale])
-        self.tables = self._tables(frame)
+    They share the rows in the frame and their features, and no matrix product: no bit depends on company.
+    """
 
-    def _tables(self, frame: Frame) -> Any:
-        tiles, family, d = self.tiles, self.family, frame.d
+    def __init__(self, frame: Frame, family: Family, n_components: int, block_rows: int) -> None:
+        self.sweep, self.frame, self.family = loaded(), frame, family
+        self.tiles = Tiles(family, n_components, frame.d, block_rows)
+        self.layout = Layout(family.name, n_components, frame.d, frame.digest)
+        self.mixtures: list[Mixture] = []
+        self.weight = 0.0
+
+    def join(self, mixture: Mixture) -> Callable[[], Stats]:
+        """Takes a mixture in; returns what tells its statistics in the end."""
+        self.mixtures.append(mixture)
+        return partial(self.stats, len(self.mixtures) - 1)
+
+    @cached_property
+    def tables(self) -> Any:
+        """The memory of a task, taken when its first rows come."""
+        tiles, family, frame, d, m = self.tiles, self.family, self.frame, self.frame.d, len(self.mixtures)
         b, k, scales = tiles.rows, tiles.n_components, frame.matrix.ndim == 1
         left, right = np.empty((2, 0), np.int64) if family.shared else family.factors(d)
-        own = self.affine if family.shared else np.hstack([self.quadratic, self.affine])
         lines = np.ones((max(d, left.max(initial=0)) + 1, b))
         return self.sweep.Tables(
             origin=frame.origin.copy(),
@@ -137,9 +146,9 @@ class Compiled:
             matrix=np.empty((0, 0)) if scales else frame.matrix.copy(),
             left=np.concatenate([left, np.arange(d + 1)]),
             right=np.concatenate([right, np.full(d + 1, d)]),
-            coefficients=np.ascontiguousarray(own),
-            sums=np.zeros((tiles.features, tiles.columns)),
-            density=np.zeros(b),
+            coefficients=np.ascontiguousarray(np.vstack([self._own(mixture) for mixture in self.mixtures])),
+            sums=np.zeros((m * tiles.features, tiles.columns)),
+            density=np.zeros((m, b)),
             lines=lines,
             centred=np.empty((0 if scales else d, b)),
             features=np.empty((tiles.kept, b)),
@@ -151,20 +160,28 @@ class Compiled:
             units=np.array([1.0, 0.0]),
         )
 
+    def _own(self, mixture: Mixture) -> Array:
+        """Coefficients (K, q) of the features that tell components apart."""
+        quadratic, linear, constant = mixture.coefficients
+        affine = np.column_stack([linear, constant + mixture.log_scale])
+        return affine if self.family.shared else np.hstack([quadratic, affine])
+
     def add(self, rows: np.ndarray, weights: Array | None) -> None:
         """Adds a block of rows (b, d) of any real dtype with weights (b,) or None."""
         kind = np.float32 if rows.dtype == np.float32 else np.float64
         rows = np.require(rows, kind, ["C_CONTIGUOUS", "ALIGNED"])
         given = np.empty(0) if weights is None else np.require(weights, np.float64, ["C_CONTIGUOUS", "ALIGNED"])
-        self.stats.vector[0] += len(rows) if weights is None else weights.sum()
+        self.weight += len(rows) if weights is None else weights.sum()
         self.sweep.sweep(rows, given, self.tables, self.tiles.panel)
 
-    def finish(self) -> None:
-        """Writes `stats` from what the sweeps have summed."""
-        stats, k, p = self.stats, self.tiles.n_components, self.tiles.features - self.tiles.d - 1
-        sums = self.tables.sums
+    def stats(self, index: int) -> Stats:
+        """What the sweeps have summed for a mixture."""
+        stats, tables, k, q = Stats.zero(self.layout), self.tables, self.tiles.n_components, self.tiles.features
+        sums, p = tables.sums[index * q : (index + 1) * q], q - self.frame.d - 1
         stats.mass[:] = sums[-1, :k]
         stats.first[:] = sums[p:-1, :k].T
         stats.second[:] = self.family.pack(sums[:-1, k:]) if self.family.shared else sums[:p].T
-        common = np.vdot(self.quadratic, stats.second) if self.family.shared else 0.0  # of all components alike
-        stats.vector[2] = self.tables.density.sum() + common
+        common = np.vdot(self.mixtures[index].coefficients[0], stats.second) if self.family.shared else 0.0
+        stats.vector[0] = self.weight
+        stats.vector[2] = tables.density[index].sum() + common  # `tied` and `spherical`: x² is of all components alike
+        return stats

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmmdask.estep import accumulate
+from gmmdask.estep import accumulate, with_entropy
 from gmmdask.frame import Frame
 from gmmdask.kernels import KERNELS, Features, kernel_for
 from gmmdask.mixture import Mixture
@@ -75,6 +75,4 @@ class Take:
         log_joint = LogJoint(self.frame, self.inside, self.block_rows, self.name)
         for block in blocks:
             accumulate(log_joint.kernel, *log_joint(block), block.weights)
-        stats = log_joint.kernel.stats
-        stats.vector[3] = stats.log_likelihood - self.inside.expected_log_joint(stats)
-        return stats
+        return with_entropy(log_joint.kernel.stats, self.inside)

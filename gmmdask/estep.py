@@ -1,6 +1,6 @@
 """The work of EM: blocks of rows and mixtures in, statistics out."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -44,12 +44,10 @@ def accumulate(kernel: Kernel, features: Array, joint: Array, weights: Array | N
     kernel.moments(features, resp, weights)
 
 
-def finished(step: "EStep", kernel: Kernel | Compiled) -> Stats:
-    """The statistics of all blocks, with the entropy that follows from them."""
-    if isinstance(kernel, Compiled):
-        kernel.finish()
-    kernel.stats.vector[3] = kernel.stats.log_likelihood - step.mixture.expected_log_joint(kernel.stats)
-    return kernel.stats
+def with_entropy(stats: Stats, mixture: Mixture) -> Stats:
+    """Statistics under a mixture, with the entropy that follows from all the others."""
+    stats.vector[3] = stats.log_likelihood - mixture.expected_log_joint(stats)
+    return stats
 
 
 class Together:
@@ -58,6 +56,12 @@ class Together:
     def __init__(self, features: Features) -> None:
         self.features = features
         self.kernels: list[Kernel] = []
+
+    def join(self, step: "EStep", rows: int) -> Callable[[], Stats]:
+        """Takes an E-step in; returns what tells its statistics in the end."""
+        kernel = KERNELS[step.kernel](step.mixture, self.features.frame, rows)
+        self.kernels.append(kernel)
+        return lambda: kernel.stats
 
     def add(self, rows: np.ndarray, weights: Array | None) -> None:
         features = self.features.enter(rows)
@@ -105,27 +109,27 @@ class ESteps:
     block_rows: int
 
     def __call__(self, blocks: Iterable[Block]) -> "Sums":
-        groups: dict[tuple[str, str], Together] = {}
-        adders: list[Together | Compiled] = []
-        kernels: list[Kernel | Compiled] = []
+        fast: dict[Hashable, Compiled] = {}
+        others: dict[Hashable, Together] = {}
+        found = []
         for frame, step in self.steps:
+            family, k = step.mixture.family, step.mixture.n_components
             if step.kernel == "compiled":
-                alone = Compiled(step.mixture, frame, self.block_rows)
-                adders.append(alone)
-                kernels.append(alone)
+                kind = (frame.digest, family.name, k)
+                if kind not in fast:
+                    fast[kind] = Compiled(frame, family, k, self.block_rows)
+                found.append(fast[kind].join(step.mixture))
                 continue
-            key = (frame.digest, step.mixture.covariance_type)
-            if key not in groups:
-                groups[key] = Together(Features(step.mixture.family, frame, self.block_rows))
-                adders.append(groups[key])
-            member = KERNELS[step.kernel](step.mixture, frame, self.block_rows)
-            groups[key].kernels.append(member)
-            kernels.append(member)
+            if (frame.digest, family.name) not in others:
+                others[frame.digest, family.name] = Together(Features(family, frame, self.block_rows))
+            found.append(others[frame.digest, family.name].join(step, self.block_rows))
         for block in blocks:
-            for adder in adders:
-                adder.add(block.rows, block.weights)
-        pairs = zip(self.steps, kernels, strict=True)
-        return Sums(tuple(finished(step, kernel) for (_, step), kernel in pairs))
+            for shared in fast.values():
+                shared.add(block.rows, block.weights)
+            for together in others.values():
+                together.add(block.rows, block.weights)
+        pairs = zip(found, self.steps, strict=True)
+        return Sums(tuple(with_entropy(stats(), step.mixture) for stats, (_, step) in pairs))
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,16 +41,19 @@ def compiled(function: Function) -> Function:
 
 
 class Tables(NamedTuple):
-    """What a sweep reads and writes; memory is taken once a task. q features, c columns: K, and d more for `tied`."""
+    """What a sweep reads and writes; memory is taken once a task.
+
+    q features; m mixtures of K components each; c columns: K, and d more for `tied`.
+    """
 
     origin: Array  # (d,) of the frame
     scale: Array  # (d,) of the frame, or ones
     matrix: Array  # (d, d) of the frame, or empty
     left: np.ndarray  # (q,) feature f is the product of lines left[f] and right[f]
     right: np.ndarray
-    coefficients: Array  # (K, q)
-    sums: Array  # (q, c): Σ feature · responsibility
-    density: Array  # (b,): Σ w log p of every b-th row
+    coefficients: Array  # (m K, q)
+    sums: Array  # (m q, c): Σ feature · responsibility
+    density: Array  # (m, b): Σ w log p of every b-th row
     lines: Array  # (d + 1 or d + 2, b): x, 1 and, if it is used, |x|²
     centred: Array  # (d, b)
     features: Array  # (q or panel, b)
@@ -133,12 +136,12 @@ def form(tables: Tables, start: int, stop: int, b: int, again: bool) -> Array:
 
 
 @compiled
-def assign(weights: Array, tables: Tables, b: int) -> None:
-    """Log joint densities to responsibilities times weights (b,), turned; adds Σ w log p.
+def assign(weights: Array, tables: Tables, mixture: int, b: int) -> None:
+    """Log joint densities to responsibilities times weights (b,), turned; adds Σ w log p of the mixture.
 
     A row without a finite density leaves NaN or infinity in the sums.
     """
-    joint, turned, top, total, density = tables.joint, tables.turned, tables.top, tables.total, tables.density
+    joint, turned, top, total, density = tables.joint, tables.turned, tables.top, tables.total, tables.density[mixture]
     for r in range(b):
         top[r], total[r] = joint[0, r], 0.0
     for k in range(1, len(joint)):
@@ -160,35 +163,43 @@ def assign(weights: Array, tables: Tables, b: int) -> None:
 
 
 @compiled
+def visit(weights: Array, tables: Tables, mixture: int, panel: int, b: int) -> None:
+    """Adds what b rows contribute to the sums of one mixture; if features are kept, the first forms them for all."""
+    joint, turned, lines = tables.joint, tables.turned, tables.lines
+    (n_components, _), q = joint.shape, len(tables.left)
+    coefficients = tables.coefficients[mixture * n_components : (mixture + 1) * n_components]
+    sums = tables.sums[mixture * q : (mixture + 1) * q]
+    for start in range(0, q, panel):
+        stop = min(start + panel, q)
+        features = form(tables, start, stop, b, mixture > 0)
+        multiply(coefficients[:, start:stop], features, joint[:, :b], start > 0, tables.call, tables.units)
+    assign(weights, tables, mixture, b)
+    if turned.shape[1] > n_components:  # `tied`: its one second moment needs no responsibilities
+        for r in range(b):
+            w = weights[r] if len(weights) else 1.0
+            for i in range(turned.shape[1] - n_components):
+                turned[r, n_components + i] = w * lines[i, r]
+    for start in range(0, q, panel):
+        stop = min(start + panel, q)
+        multiply(form(tables, start, stop, b, True), turned[:b], sums[start:stop], True, tables.call, tables.units)
+
+
+@compiled
 def sweep(rows: np.ndarray, weights: Array, tables: Tables, panel: int) -> None:
     """Adds what rows (n, d) with weights (n,), or (0,) if all are one, contribute to `sums` and `density`."""
-    coefficients, joint, turned, sums = tables.coefficients, tables.joint, tables.turned, tables.sums
-    d, q = rows.shape[1], len(tables.left)
-    n_components, most = joint.shape
+    most = tables.joint.shape[1]
     for first in range(0, len(rows), most):
         some = slice(first, min(first + most, len(rows)))
-        b = some.stop - first
         enter(rows[some], tables, panel)
-        for start in range(0, q, panel):
-            stop = min(start + panel, q)
-            features = form(tables, start, stop, b, False)
-            multiply(coefficients[:, start:stop], features, joint[:, :b], start > 0, tables.call, tables.units)
-        assign(weights[some], tables, b)
-        if turned.shape[1] > n_components:  # `tied`: its one second moment needs no responsibilities
-            for r in range(b):
-                w = weights[first + r] if len(weights) else 1.0
-                for i in range(d):
-                    turned[r, n_components + i] = w * tables.lines[i, r]
-        for start in range(0, q, panel):
-            stop = min(start + panel, q)
-            multiply(form(tables, start, stop, b, True), turned[:b], sums[start:stop], True, tables.call, tables.units)
+        for mixture in range(len(tables.density)):
+            visit(weights[some], tables, mixture, panel, some.stop - first)
 
 
 def _signatures() -> list[types.Type]:
     """Rows of float32 or of float64 and nothing else, lest another layout be compiled to other bits."""
     line, lines, numbers = float64[::1], float64[:, ::1], int64[::1]
     own = {"left": numbers, "right": numbers, "call": int32[::1]}
-    own |= dict.fromkeys(("origin", "scale", "density", "top", "total", "units"), line)
+    own |= dict.fromkeys(("origin", "scale", "top", "total", "units"), line)
     tables = types.NamedTuple([own.get(name, lines) for name in Tables._fields], Tables)
     weights = types.Array(float64, 1, "C", readonly=True)
     return [void(types.Array(kind, 2, "C", readonly=True), weights, tables, int64) for kind in (float32, float64)]

@@ -45,6 +45,16 @@ def found_bits(rows: np.ndarray, covariance_type: str = "full", k: int = 5) -> b
     return sums(rows, k, covariance_type, "compiled").items[0].vector.tobytes()
 
 
+def in_company(rows: np.ndarray, covariance_type: str) -> Sums:
+    """Statistics under the mixture of `found_bits`, which shares its pass with two others of its frame."""
+    mixtures = [random_mixture(5, rows.shape[1], covariance_type, seed) for seed in (1, 0, 2)]
+    frame = Frame.of(mixtures[1].family, *mixtures[1].moments())
+    at = 1 + 2 * len(rows) // 3
+    blocks = [Block(rows[s], None, 0) for s in (slice(at), slice(at, None))]
+    with one_thread():
+        return ESteps(tuple((frame, EStep(frame.mixture_in(m), "compiled")) for m in mixtures), at)(blocks)
+
+
 # --- elementary functions --------------------------------------------------------------------------------------
 
 
@@ -117,6 +127,8 @@ def test_bits_know_nothing_of_memory_threads_or_company(covariance_type: str) ->
         assert set(pool.map(lambda _: found_bits(rows, covariance_type), range(6))) == {wanted}
     together = sums(rows, 5, covariance_type, "products", "compiled", "centred", "compiled")
     assert [together.items[i].vector.tobytes() for i in (1, 3)] == [wanted] * 2
+    among = in_company(rows, covariance_type)
+    assert among.items[1].vector.tobytes() == wanted
     alone = sums(rows, 5, covariance_type, "products").items[0]
     assert together.items[0].vector.tobytes() == alone.vector.tobytes()
 
