@@ -14,8 +14,9 @@ from gmmdask.job import stored_classes
 from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model, load_model, save_model
 from gmmdask.outcome import Outcome, Reason
-from gmmdask.predict import predict, total_score
-from gmmdask.sources import open_source
+from gmmdask.predict import predict, reference_quantiles, total_score
+from gmmdask.quantiles import Quantiles
+from gmmdask.sources import Source, open_source
 from gmmdask.statistics import Statistics
 from gmmdask.stream import STATES, Streamed
 
@@ -46,11 +47,16 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.lower_bounds_ = [row["lower_bound"] for row in self.history_]
         self.lower_bound_ = self.lower_bounds_[-1] if self.lower_bounds_ else -np.inf
 
-    # --- using -------------------------------------------------------------------------------------------------
+    def _open(self, X: Any) -> Source:
+        """The rows of X, for a mixture that is fitted."""
+        check_is_fitted(self)
+        return open_source(X)
 
     def _predict(self, X: Any, what: str) -> Any:
-        check_is_fitted(self)
-        return predict(self.mixture_, open_source(X), what)
+        source = self._open(X)
+        return predict(self.mixture_, source, what)
+
+    # --- using -------------------------------------------------------------------------------------------------
 
     def predict(self, X: Any) -> Any:
         """Component of highest posterior probability of each row, (n,): NumPy for rows in memory, else lazy dask."""
@@ -66,10 +72,33 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def score(self, X: Any, y: Any = None, *, scheduler: Any = None) -> float:
         """Mean log density of the rows, nats per row, by one pass."""
-        check_is_fitted(self)
-        source = open_source(X)
+        source = self._open(X)
         with open_executor(scheduler) as executor:
             return total_score(self.mixture_, source, executor) / source.n
+
+    def outliers(self, X: Any, fraction: float = 0.01, *, reference: Any = None, scheduler: Any = None) -> Any:
+        """Whether each row is less likely than the least likely `fraction` of the training rows, (n,) of bool.
+
+        The training log densities are known by a table of quantiles that `fit` keeps, of its sample under the final
+        mixture. NumPy for rows in memory, else lazy dask.
+
+        Parameters
+        ----------
+        reference : rows whose log densities count instead of the training's, by one pass: X itself, for example.
+        scheduler : of that pass, as `fit` takes it.
+
+        Raises
+        ------
+        ValueError
+            If the model has no such table, or it tells nothing of so small a fraction.
+        """
+        source = self._open(X)
+        if reference is None:
+            known = Quantiles.told_by(self.provenance_)
+        else:
+            with open_executor(scheduler) as executor:
+                known = reference_quantiles(self.mixture_, self._open(reference), executor)
+        return predict(self.mixture_, source, "outlier", known.threshold(fraction))
 
     def bic(self, X: Any) -> float:
         """Bayesian information criterion, -2 LL + p log n; smaller is better."""
@@ -83,8 +112,8 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def statistics(self, X: Any, *, scheduler: Any = None) -> Statistics:
         """Sufficient statistics of the rows at this mixture, by one pass: they add, and are kept instead of rows."""
-        check_is_fitted(self)
-        return Statistics.of(self.mixture_, X, scheduler=scheduler)
+        source = self._open(X)
+        return Statistics.of(self.mixture_, source, scheduler=scheduler)
 
     def sample(self, n_samples: int = 1) -> tuple[Array, np.ndarray]:
         """Rows (n_samples, d) drawn from the mixture, and their components (n_samples,), in order of component."""

@@ -37,7 +37,7 @@ from gmmdask.outcome import (
 from gmmdask.pilot import FirstLook, Moments, first_look
 from gmmdask.plan import Plan
 from gmmdask.planning import Settings, fit_plan, plan_fit, sample_sizes
-from gmmdask.record import fixed, in_words, passes_stage, versions
+from gmmdask.record import fixed, in_words, log_densities, passes_stage, versions
 from gmmdask.run import Run
 from gmmdask.selfcheck import Expected
 from gmmdask.sources import ArraySource, Source
@@ -285,6 +285,7 @@ class Job:
             },
             "stages": list(stages),
             "history": list(rows),
+            "log_densities": log_densities(best, self._beside(look.sample)),
         }
         bounds = tuple(row["lower_bound"] for row in rows)
         mixture = best.frame.mixture_out(best.state.mixture)

@@ -166,6 +166,23 @@ class StreamWaits(Event):
 
 
 @dataclass(frozen=True)
+class RowsWritten(Event):
+    """Predictions of `rows` of `total` rows are written, `before` of them by an earlier run; seconds of this one."""
+
+    rows: int
+    total: int
+    before: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StartedOver(Event):
+    """What an interrupted run has left cannot be gone on with, and was removed; `reason` says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class RunEnded(Event):
     """A run ended."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 MARK = "gmmdask"  # attribute of the Zarr groups that this package writes
 
@@ -55,12 +56,7 @@ def check_outputs(
 
 def check_replaceable(path: Path) -> None:
     """A folder is only replaced if it is a Zarr array, or a group of predictions: another one may hold anything."""
-    header = path / "zarr.json"
-    try:
-        found = json.loads(header.read_text()) if header.is_file() else {}
-    except ValueError:
-        found = {}
-    ours = found.get("node_type") == "array" or MARK in found.get("attributes", {})
+    ours = header_of(path).get("node_type") == "array" or marker_of(path) is not None
     if not ours and not (path / ".zarray").is_file():
         raise OutputError(
             f"{path}: a folder that is neither a Zarr array nor an earlier output of gmmdask is not replaced. Use "
@@ -80,6 +76,28 @@ def replacing(outputs: Sequence[str | Path]) -> Iterator[list[Path]]:
         yield places
         for place, path in zip(places, targets, strict=True):
             replace(place, path)
+
+
+def header_of(folder: Path) -> dict[str, Any]:
+    """The metadata of a Zarr array or group of format 3; nothing if there is none."""
+    try:
+        found = json.loads((folder / "zarr.json").read_text())
+    except (OSError, ValueError):
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def marker_of(folder: Path) -> dict[str, Any] | None:
+    """What a group of predictions says of itself; None if it is none."""
+    attributes = header_of(folder).get("attributes")
+    found = attributes.get(MARK) if isinstance(attributes, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def partial_place(path: str | Path) -> Path:
+    """Where an output is made that an interrupted run can go on with: a hidden folder beside it, of a fixed name."""
+    target = Path(path).resolve()
+    return target.parent / f".{target.name}.partial" / target.name
 
 
 def replace(new: Path, path: Path) -> None:

@@ -5,8 +5,13 @@ import platform
 from functools import cache
 from typing import Any
 
+from gmmdask.estep import EStep, LogDensities
+from gmmdask.execution import one_thread
 from gmmdask.planning import Settings
+from gmmdask.quantiles import Quantiles
+from gmmdask.run import Run
 from gmmdask.sources import Source
+from gmmdask.task import Data
 
 
 def passes_stage(history: tuple[dict[str, Any], ...]) -> dict[str, Any]:
@@ -24,6 +29,14 @@ def in_words(stages: tuple[dict[str, Any], ...]) -> str:
         passes = f"{stage['passes']} passes, " if "passes" in stage else ""
         told.append(f"{stage['stage']} {gained}{passes}{stage['seconds']:.1f} s")
     return f"{'; '.join(told)}."
+
+
+def log_densities(run: Run, rows: Data) -> dict[str, Any]:
+    """Quantiles of the log densities of rows in the driver's process under a run's mixture, in data units."""
+    work = LogDensities(((run.frame, EStep.of(run.state.mixture, "products")),), rows.plan.block_rows)
+    with one_thread():
+        values = rows.sums(work).values[0]
+    return Quantiles.of(values + run.frame.log_det).describe()
 
 
 def is_of(provenance: dict[str, Any], source: Source, settings: Settings) -> bool:

@@ -18,11 +18,12 @@ from click.testing import CliRunner
 from gmmdask import GaussianMixture
 from gmmdask.cli import main
 from gmmdask.execution import Threads
-from gmmdask.predict import predict, write_predictions
+from gmmdask.predict import predict
 from gmmdask.sources import DataError, StorageError, addresses, open_source
 from gmmdask.sources.parquet import ParquetSource
 from gmmdask.synthetic import random_mixture
 from gmmdask.testing.contracts import SourceTests
+from gmmdask.write import write_predictions
 
 ROWS = np.random.default_rng(0).normal(size=(1000, 3))
 

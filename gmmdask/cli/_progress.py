@@ -26,8 +26,10 @@ from gmmdask.outcome import (
     PilotDone,
     Published,
     RowsSorted,
+    RowsWritten,
     RunEnded,
     StartChosen,
+    StartedOver,
     StepDone,
     StreamWaits,
 )
@@ -75,7 +77,7 @@ class Reporter:
         elif self.live is not None:
             if isinstance(event, PassDone):
                 self.live.update(self.line, description=f"{describe(event, self.max_iter)}, next pass under way")
-            elif isinstance(event, StepDone | Published):
+            elif isinstance(event, StepDone | Published | RowsWritten):
                 self.live.update(self.line, description=describe(event, self.max_iter))
             elif not isinstance(event, CheckpointWritten):
                 self.console.print(describe(event, self.max_iter), highlight=False)
@@ -147,6 +149,12 @@ def describe(event: Event, max_iter: int) -> str:
         case Published():
             score = "" if event.score is None else f"  score of recent rows {event.score:.5f}"
             return f"{event.rows:,} rows{score}  published to {event.path}"
+        case RowsWritten():
+            rate = (event.rows - event.before) / max(event.seconds, 1e-9)
+            left = (event.total - event.rows) / max(rate, 1e-9)
+            return f"{event.rows:,} of {event.total:,} rows written  {rate:,.0f} rows/s  about {left:.0f} s left"
+        case StartedOver():
+            return f"starting over: {event.reason}"
         case StreamWaits():
             return f"warning: {event.reason}"
         case RunEnded():

@@ -29,9 +29,9 @@ def command(output: str, small: bool, seed: int) -> None:
     from gmmdask.estimator import GaussianMixture
     from gmmdask.execution import Threads
     from gmmdask.model_file import Model, save_model
-    from gmmdask.predict import write_predictions
     from gmmdask.sources import open_source
     from gmmdask.synthetic import make_dataset, random_mixture
+    from gmmdask.write import write_predictions
 
     folder, rows = Path(output), SMALL_ROWS if small else ROWS
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,10 @@
-"""gmmdask predict: data and model -> labels, posteriors, log densities as Zarr."""
+"""gmmdask predict: data and model -> labels, posteriors, log densities, outliers as Zarr."""
+
+from typing import Any
 
 import click
 
-from gmmdask.cli._options import how_to_read, open_data, open_where, where_to_run
+from gmmdask.cli._options import how_to_read, log_format, open_data, open_where, where_to_run
 
 WHATS = ("labels", "proba", "score")
 
@@ -12,33 +14,61 @@ WHATS = ("labels", "proba", "score")
 @click.option("-m", "--model", required=True, type=click.Path(), help="Model file.")
 @click.option("-o", "--output", required=True, type=click.Path(), help="Zarr group to write.")
 @click.option("--what", default="labels", show_default=True, help="Arrays to write: labels,proba,score.")
+@click.option(
+    "--outliers",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Also write `outlier`: rows less likely than this fraction of the training rows.",
+)
+@click.option("--reference", help="Rows that this fraction is taken of, instead of the training's; may be DATA.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--resume", is_flag=True, help="Go on with what an interrupted run has left, if there is such.")
 @how_to_read
 @where_to_run
-def command(
-    data: str,
-    model: str,
-    output: str,
-    what: str,
-    overwrite: bool,
-    accept_missing: bool,
-    columns: str | None,
-    scheduler: str | None,
-    scheduler_file: str | None,
-    workers: int | None,
-    threads: int | None,
-) -> None:
+@log_format
+def command(data: str, model: str, output: str, what: str, overwrite: bool, resume: bool, **options: Any) -> None:
     """Write labels, posteriors or log densities of the rows of DATA to a Zarr group, one array each."""
     whats = tuple(what.split(","))
     if unknown := [name for name in whats if name not in WHATS]:
         raise click.UsageError(f"--what: unknown {', '.join(unknown)}; choose from {', '.join(WHATS)}.")
     if len(set(whats)) < len(whats):
         raise click.UsageError(f"--what: {what} names an array twice.")
+    if options["reference"] is not None and options["outliers"] is None:
+        raise click.UsageError("--reference goes with --outliers.")
+    from gmmdask.cli._progress import Reporter
+    from gmmdask.cli._tables import show
     from gmmdask.model_file import load_model
-    from gmmdask.predict import write_predictions
+    from gmmdask.write import write_predictions
 
-    mixture = load_model(model).mixture
-    source = open_data(data, accept_missing, columns)
-    with open_where(scheduler, scheduler_file, workers, threads) as executor:
-        write_predictions(mixture, source, output, whats, executor, overwrite)
-    click.echo(f"{output}: {', '.join(whats)} of {source.n:,} rows")
+    found, threshold = load_model(model), None
+    source = open_data(data, options["accept_missing"], options["columns"])
+    where = open_where(*(options[name] for name in ("scheduler", "scheduler_file", "workers", "threads")))
+    with where as executor, Reporter(options["log_format"]) as reporter:
+        if options["outliers"] is not None:
+            threshold = threshold_of(found, options, executor)
+            whats = (*whats, "outlier")
+        write_predictions(
+            found.mixture,
+            source,
+            output,
+            whats,
+            executor,
+            overwrite,
+            threshold=threshold,
+            resume=resume,
+            emit=reporter,
+        )
+    if options["log_format"] == "json":
+        show({"output": output, "arrays": list(whats), "rows": source.n, "threshold": threshold}, "json")
+    else:
+        click.echo(f"{output}: {', '.join(whats)} of {source.n:,} rows")
+
+
+def threshold_of(model: Any, options: dict[str, Any], executor: Any) -> float:
+    """The log density below which a row is an outlier, nats."""
+    from gmmdask.predict import reference_quantiles
+    from gmmdask.quantiles import Quantiles
+
+    if options["reference"] is None:
+        return Quantiles.told_by(model.provenance).threshold(options["outliers"])
+    reference = open_data(options["reference"], options["accept_missing"], options["columns"])
+    return reference_quantiles(model.mixture, reference, executor).threshold(options["outliers"])

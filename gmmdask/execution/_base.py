@@ -41,6 +41,11 @@ class Executor(ABC):
 
     @property
     @abstractmethod
+    def width(self) -> int:
+        """Tasks that may run at the same time, wherever that is. It decides no bits."""
+
+    @property
+    @abstractmethod
     def beside(self) -> "Executor":
         """An executor in the driver's own process, for data that are there."""
 

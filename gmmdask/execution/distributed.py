@@ -50,6 +50,10 @@ class Cluster(Executor):
         return 0
 
     @property
+    def width(self) -> int:
+        return max(1, sum(self.client.nthreads().values()))
+
+    @property
     def beside(self) -> Executor:
         return self.threads
 

@@ -30,6 +30,10 @@ class Threads(Executor):
         return self.n
 
     @property
+    def width(self) -> int:
+        return self.n
+
+    @property
     def beside(self) -> Executor:
         return self
 

@@ -71,6 +71,9 @@ class ExecutorTests:
     def e_step_bytes(self, data: Data, slices: tuple[Slice, ...] | None = None) -> list[bytes]:
         return [data.sums(work, slices).items[0].vector.tobytes() for work in self.works]
 
+    def test_it_knows_how_many_tasks_may_run_at_once(self, executor: Executor) -> None:
+        assert executor.width >= max(1, executor.tasks_at_once)
+
     @pytest.mark.parametrize("n_parts", [1, 7, 8, 9, 65])
     def test_sums_have_the_bits_of_one_thread(self, executor: Executor, n_parts: int) -> None:
         plan, source = plan_of(n_parts), ArraySource(some_rows())
