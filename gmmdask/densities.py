@@ -1,7 +1,8 @@
 """Log joint densities of blocks under a mixture and what they add up to; rows that have none are refused by name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from warnings import warn
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from gmmdask.sources import DataError, Source
 from gmmdask.stats import Stats
 from gmmdask.task import Block
 
+SHOWN_NAMES = 5
+
 
 def check_features(mixture: Mixture, source: Source) -> None:
     """Refuses rows of another width than the mixture's."""
@@ -20,6 +23,45 @@ def check_features(mixture: Mixture, source: Source) -> None:
         raise DataError(
             f"{source.name}: X has {source.d} features, but GaussianMixture is expecting {mixture.d} features as input."
         )
+
+
+def check_names(wanted: Sequence[str] | None, source: Source) -> None:
+    """Compares the names of a source's features with those that a fit had, or None, by scikit-learn's rules.
+
+    Raises
+    ------
+    ValueError
+        If both have names, and they differ, in their order too.
+    """
+    found = source.feature_names
+    if wanted is None or found is None:
+        if found is not None:
+            warn("X has feature names, but GaussianMixture was fitted without feature names", stacklevel=4)
+        elif wanted is not None:
+            warn("X does not have valid feature names, but GaussianMixture was fitted with feature names", stacklevel=4)
+        return
+    if tuple(wanted) == found:
+        return
+    told = [
+        listed("Feature names unseen at fit time:", sorted(set(found) - set(wanted))),
+        listed("Feature names seen at fit time, yet now missing:", sorted(set(wanted) - set(found))),
+    ]
+    if not any(told):
+        told = ["Feature names must be in the same order as they were in fit.\n"]
+    raise ValueError(
+        f"The feature names should match those that were passed during fit.\n{''.join(told)}"
+        f"{source.name} has {shown(found)}, expected {shown(wanted)}."
+    )
+
+
+def listed(heading: str, names: Sequence[str]) -> str:
+    """A heading and a line for each of the first names; nothing for none."""
+    lines = [f"- {name}" for name in names[:SHOWN_NAMES]] + ["- ..."] * (len(names) > SHOWN_NAMES)
+    return "\n".join([heading, *lines, ""]) if names else ""
+
+
+def shown(names: Sequence[str]) -> str:
+    return ", ".join([*names[: 2 * SHOWN_NAMES], *["..."] * (len(names) > 2 * SHOWN_NAMES)])
 
 
 class LogJoint:

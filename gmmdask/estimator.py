@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 
 from gmmdask.algorithms import ALGORITHMS, Algorithm, Batch, Squarem, Stochastic
 from gmmdask.compiled import fast_kernel
+from gmmdask.densities import check_names
 from gmmdask.execution import one_thread, open_executor, setting
 from gmmdask.fitted import FittedMixture
 from gmmdask.initialise import Start
@@ -35,9 +36,9 @@ NOT_CONVERGED = (
 class GaussianMixture(FittedMixture):
     """Gaussian mixture, fitted out of core by expectation maximisation.
 
-    Takes scikit-learn's parameters with scikit-learn's meaning; data may be NumPy, dask or Zarr arrays, or the path of
-    a .npy file or Zarr array. Data that fits in the sample gives scikit-learn's model; larger data is sampled, started
-    on the sample, and fitted by passes over all rows.
+    Takes scikit-learn's parameters with scikit-learn's meaning; data may be NumPy, dask, Zarr or xarray arrays, pandas,
+    polars or Dask DataFrames, or the path of a .npy file, a Zarr array or Parquet files. Data that fits in the sample
+    gives scikit-learn's model; larger data is sampled, started on the sample, and fitted by passes over all rows.
 
     Parameters
     ----------
@@ -72,6 +73,7 @@ class GaussianMixture(FittedMixture):
     weights_ (K,), means_ (K, d), covariances_, precisions_, precisions_cholesky_ (in the covariance type's shape); they
     are float64 whatever the rows are,
     converged_, n_iter_ (passes), lower_bound_ and lower_bounds_ (nats per row), n_features_in_,
+    feature_names_in_ (d,), if the columns have names and all are strings,
     stream_ (what `partial_fit` has learned so far, see `gmmdask.stream.Stream`; else None),
     history_ (one dict per pass: lower bound, gain, seconds, rows, bytes), outcome_ (why it ended, in words).
     """
@@ -152,6 +154,7 @@ class GaussianMixture(FittedMixture):
         with open_executor(scheduler) as executor:
             job = Job(source, self._settings(source), executor, self._teller(), self.checkpoint, resume)
             fitted = job.run()
+        self._set_names(source.feature_names)
         return self._accept(fitted)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -162,7 +165,7 @@ class GaussianMixture(FittedMixture):
 
         Parameters
         ----------
-        X : (m, d) array.
+        X : (m, d) array or DataFrame.
         sample_weight : (m,), or None for ones.
 
         Raises
@@ -171,12 +174,22 @@ class GaussianMixture(FittedMixture):
             For rows that cannot be learned; none of the call's rows are then, and what was learned before stays.
         """
         self._validate_params()
-        if X is None or np.ndim(X) != 2:
-            raise DataError(f"partial_fit: expected a 2-d array of rows and features, found shape {np.shape(X)}.")
-        stream = getattr(self, "stream_", None) or self._new_stream(np.shape(X)[1])
+        source = open_source(X)
+        if not (source.in_memory or source.graph):
+            raise DataError(
+                f"{source.name}: partial_fit takes rows in memory. Give it pieces of stored rows, or use fit, or the "
+                "command `gmmdask stream`."
+            )
+        stream = getattr(self, "stream_", None)
+        if stream is not None:
+            check_names(getattr(self, "feature_names_in_", None), source)
+        else:
+            stream = self._new_stream(source.d)
+        rows = next(source.read(0, source.n)) if source.in_memory else np.concatenate([*source.read(0, source.n)])
         with one_thread():
-            self.stream_ = stream.taking(np.asarray(X), sample_weight, self._teller())
-            self.n_features_in_ = np.shape(X)[1]
+            self.stream_ = stream.taking(rows, sample_weight, self._teller())
+            self.n_features_in_ = source.d
+            self._set_names(source.feature_names)
             if self.stream_.online is not None:
                 if self.stream_.online is not stream.online:
                     self._set_mixture(self.stream_.mixture)

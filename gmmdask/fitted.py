@@ -1,5 +1,6 @@
 """What a fitted mixture can do: label, score, sample, and go to and come from files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,6 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from gmmdask.covariance._base import Array
+from gmmdask.densities import check_names
 from gmmdask.execution import one_thread, open_executor
 from gmmdask.job import stored_classes
 from gmmdask.mixture import Mixture
@@ -47,10 +49,19 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.lower_bounds_ = [row["lower_bound"] for row in self.history_]
         self.lower_bound_ = self.lower_bounds_[-1] if self.lower_bounds_ else -np.inf
 
+    def _set_names(self, names: Sequence[str] | None) -> None:
+        """The names of the features that it was fitted to; none if these had none."""
+        if names is not None:
+            self.feature_names_in_ = np.array(names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
     def _open(self, X: Any) -> Source:
-        """The rows of X, for a mixture that is fitted."""
+        """The rows of X, whose features have to be those of the fit."""
         check_is_fitted(self)
-        return open_source(X)
+        source = open_source(X)
+        check_names(getattr(self, "feature_names_in_", None), source)
+        return source
 
     def _predict(self, X: Any, what: str) -> Any:
         source = self._open(X)
@@ -131,7 +142,9 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def save(self, path: str | Path) -> None:
         """Writes the model to one file, atomically, without pickle; with the stream that it learns, if it does."""
         check_is_fitted(self)
-        save_model(path, Model(self.mixture_, self.provenance_, getattr(self, "stream_", None)))
+        names = getattr(self, "feature_names_in_", None)
+        kept = None if names is None else tuple(map(str, names))
+        save_model(path, Model(self.mixture_, self.provenance_, getattr(self, "stream_", None), kept))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -162,6 +175,7 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         estimator = cls(model.mixture.n_components, covariance_type=model.mixture.covariance_type, **kept)
         estimator._set_mixture(model.mixture)
         estimator._set_history(model.provenance)
+        estimator._set_names(model.feature_names)
         state = model.state
         estimator.stream_ = state.stream if isinstance(state, Streamed) else state
         return estimator

@@ -21,18 +21,22 @@ class Model:
     """A mixture in data units, and where it came from.
 
     `provenance` is a JSON value: data fingerprint, settings, versions, kernel, outcome, history. Never a secret.
-    `state` is what a fit that goes on needs beyond, a frozen dataclass, or None.
+    `state` is what a fit that goes on needs beyond, a frozen dataclass, or None. `feature_names` are those of the
+    columns that it was fitted to, if they had any.
     """
 
     mixture: Mixture
     provenance: dict[str, Any]
     state: Any = None
+    feature_names: tuple[str, ...] | None = None
 
 
 def save_model(path: str | Path, model: Model) -> None:
     """Writes the model atomically; an existing file is replaced."""
     arrays = arrays_of(model.mixture)
     content: dict[str, Any] = {"covariance_type": model.mixture.covariance_type, "provenance": model.provenance}
+    if model.feature_names is not None:
+        content["feature_names"] = list(model.feature_names)
     if model.state is not None:
         content["state"] = container.pack(model.state, arrays)
     container.write(path, "model", content, arrays)
@@ -52,9 +56,19 @@ def load_model(path: str | Path, classes: Mapping[str, type] | None = None) -> M
     if classes is not None and "state" in content:
         state = container.unpack(content["state"], arrays, classes)
     try:
-        return Model(mixture, dict(content["provenance"]), state)
+        return Model(mixture, dict(content["provenance"]), state, names_in(path, content, mixture.d))
     except (KeyError, ValueError, TypeError) as error:
         raise container.FileError(f"{path}: not a complete model ({error!r}).") from error
+
+
+def names_in(path: str | Path, content: Any, d: int) -> tuple[str, ...] | None:
+    """The names of the features that a file holds, if any; FileError if they are not d strings."""
+    names = content.get("feature_names")
+    if names is None:
+        return None
+    if not isinstance(names, list) or len(names) != d or not all(isinstance(name, str) for name in names):
+        raise container.FileError(f"{path}: expected the names of {d} features, found {names!r}.")
+    return tuple(names)
 
 
 def arrays_of(mixture: Mixture) -> container.Arrays:

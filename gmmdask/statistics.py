@@ -8,7 +8,7 @@ import numpy as np
 
 from gmmdask.algorithms.batch import checked_m_step
 from gmmdask.covariance._base import Array
-from gmmdask.densities import Take, check_features
+from gmmdask.densities import Take, check_features, check_names
 from gmmdask.execution import Executor, one_thread, open_executor
 from gmmdask.frame import Frame, Prior
 from gmmdask.kernels import KERNELS, block_rows, kernel_for
@@ -60,6 +60,8 @@ class Statistics:
         if not isinstance(mixture, Mixture):
             raise TypeError(f"expected a fitted GaussianMixture or a Mixture, found {model!r}.")
         source = open_source(X)
+        if model is not mixture:
+            check_names(getattr(model, "feature_names_in_", None), source)
         with open_executor(scheduler) as executor:
             return cls.none(mixture, frame).over(source, executor)
 

@@ -325,7 +325,8 @@ def test_commands_read_the_columns_that_are_named(tmp_path: Path) -> None:
     np.testing.assert_allclose(fitted.means_, ours.means_[order], rtol=1e-9)
     assert fitted.provenance_["data"]["columns"] == ["x1", "x0"]
     run(0, "predict", path, "-m", model, "-o", out, "--columns", "x1,x0")
-    np.testing.assert_array_equal(zarr.open_array(out / "labels", mode="r")[:], fitted.predict(rows[:, ::-1]))
+    labels = fitted.predict(open_source(path, columns=["x1", "x0"]))
+    np.testing.assert_array_equal(zarr.open_array(out / "labels", mode="r")[:], labels)
     run(0, "score", path, "-m", model, "--columns", "x1,x0")
     assert "this is where the input is read from" in run(
         3, "fit", f"{tmp_path}/*.parquet", "-k", 2, "-o", path, "--columns", "x0", "--overwrite"

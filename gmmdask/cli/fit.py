@@ -81,7 +81,7 @@ def command(data: str, output: str, overwrite: bool, resume: bool, **options: An
                 error.add_note(f"The checkpoint {checkpoint} is kept: --resume goes on from it.")
             raise
     fitted = mixture.mixture_.by_weight()
-    save_model(output, Model(fitted, mixture.provenance_))
+    save_model(output, Model(fitted, mixture.provenance_, feature_names=source.feature_names))
     show({"model": output, **reporter.summary(mixture)}, options["log_format"])
     if options["log_format"] != "json":
         console().print(components(fitted))

@@ -20,6 +20,7 @@ def command(model: str, log_format: str) -> None:
     summary = {
         "model": model,
         "mixture": f"{mixture.n_components} components, {mixture.d} features, {mixture.covariance_type} covariances",
+        "features": None if found.feature_names is None else ", ".join(found.feature_names),
         "data": data.get("address", data.get("kind", "unknown")),
         "rows": told.get("rows"),
         "dtype": data.get("dtype"),

@@ -36,11 +36,13 @@ def command(data: str, model: str, output: str, what: str, overwrite: bool, resu
         raise click.UsageError("--reference goes with --outliers.")
     from gmmdask.cli._progress import Reporter
     from gmmdask.cli._tables import show
+    from gmmdask.densities import check_names
     from gmmdask.model_file import load_model
     from gmmdask.write import write_predictions
 
     found, threshold = load_model(model), None
     source = open_data(data, options["accept_missing"], options["columns"])
+    check_names(found.feature_names, source)
     where = open_where(*(options[name] for name in ("scheduler", "scheduler_file", "workers", "threads")))
     with where as executor, Reporter(options["log_format"]) as reporter:
         if options["outliers"] is not None:
@@ -65,10 +67,12 @@ def command(data: str, model: str, output: str, what: str, overwrite: bool, resu
 
 def threshold_of(model: Any, options: dict[str, Any], executor: Any) -> float:
     """The log density below which a row is an outlier, nats."""
+    from gmmdask.densities import check_names
     from gmmdask.predict import reference_quantiles
     from gmmdask.quantiles import Quantiles
 
     if options["reference"] is None:
         return Quantiles.told_by(model.provenance).threshold(options["outliers"])
     reference = open_data(options["reference"], options["accept_missing"], options["columns"])
+    check_names(model.feature_names, reference)
     return reference_quantiles(model.mixture, reference, executor).threshold(options["outliers"])

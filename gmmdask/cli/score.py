@@ -26,19 +26,21 @@ def command(
     import math
 
     from gmmdask.cli._tables import show
+    from gmmdask.densities import check_names
     from gmmdask.model_file import load_model
     from gmmdask.predict import total_score
 
-    mixture = load_model(model).mixture
-    source = open_data(data, accept_missing, columns)
+    found = load_model(model)
+    mixture, source = found.mixture, open_data(data, accept_missing, columns)
+    check_names(found.feature_names, source)
     with open_where(scheduler, scheduler_file, workers, threads) as executor:
         total = total_score(mixture, source, executor)
     p = mixture.n_parameters
-    found = {
+    told = {
         "rows": source.n,
         "mean_log_density": total / source.n,
         "log_likelihood": total,
         "bic": -2 * total + p * math.log(source.n),
         "aic": -2 * total + 2 * p,
     }
-    show(found, log_format)
+    show(told, log_format)

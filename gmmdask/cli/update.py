@@ -42,6 +42,7 @@ def command(
     Statistics that are added or subtracted must have been taken at MODEL.
     """
     from gmmdask.cli._tables import components, console, show
+    from gmmdask.densities import check_names
     from gmmdask.model_file import Model, load_model, save_model
     from gmmdask.outputs import check_outputs, replacing
     from gmmdask.sources import addresses
@@ -56,6 +57,8 @@ def command(
     outputs = [path for path in (output, write_statistics) if path is not None]
     check_outputs(outputs, overwrite, inputs=[address for source in sources for address in addresses(source)])
     given = load_model(model)
+    for source in sources:
+        check_names(given.feature_names, source)
     added, expired = ([Statistics.load(path) for path in paths] for paths in (add, minus))
     saved = (*added, *expired)
     nothing = Statistics.none(given.mixture, saved[0].frame if saved else None)
@@ -72,7 +75,8 @@ def command(
         reg_covar = given.provenance.get("settings", {}).get("reg_covar", 1e-6)
     found = total.step(reg_covar)
     told = {"model": model, "added": [*add, *(source.name for source in sources)], "subtracted": list(minus)}
-    found = Model(found.mixture, {**found.provenance, "data": {**found.provenance["data"], **told}})
+    provenance = {**found.provenance, "data": {**found.provenance["data"], **told}}
+    found = Model(found.mixture, provenance, feature_names=given.feature_names)
     with replacing(outputs) as places:  # the model first: until the statistics are there, the command can be repeated
         save_model(places[0], found)
         if write_statistics is not None:

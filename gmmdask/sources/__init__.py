@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from gmmdask.sources._base import DataError, Source, StorageError, regular_edges
+from gmmdask.sources._base import DataError, Source, StorageError, names_of, regular_edges
 from gmmdask.sources.array import ArraySource, NpySource
 
 
@@ -36,15 +36,24 @@ def is_zarr(folder: str | Path) -> bool:
 
 def comes_from(data: Any, package: str) -> bool:
     """Whether data is an object of a package, without importing it."""
-    return type(data).__module__.split(".")[0] == package
+    return any(kind.__module__.split(".")[0] == package for kind in type(data).__mro__)
 
 
-# Tested in order; the class is imported when its kind is met.
+def is_frame(data: Any) -> bool:
+    """Whether data is a table with named columns: of pandas, of polars, or of dask."""
+    packages, names = ("pandas", "polars", "dask"), ("DataFrame", "LazyFrame")
+    return any(kind.__module__.split(".")[0] in packages and kind.__name__ in names for kind in type(data).__mro__)
+
+
+# Tested in order; the class, or the function that makes a source, is imported when its kind is met.
 KINDS: list[tuple[Callable[[Any], bool], str]] = [
     (is_parquet, "gmmdask.sources.parquet:ParquetSource"),
+    (lambda data: is_path(data, ".npy") and "://" in str(data), "gmmdask.sources.npy_url:NpyUrlSource"),
     (lambda data: is_path(data, ".npy"), "gmmdask.sources.array:NpySource"),
     (lambda data: is_path(data) or comes_from(data, "zarr"), "gmmdask.sources.zarr:ZarrSource"),
-    (lambda data: comes_from(data, "dask"), "gmmdask.sources.dask:DaskSource"),
+    (is_frame, "gmmdask.sources.dataframe:of_frame"),
+    (lambda data: comes_from(data, "xarray"), "gmmdask.sources.xarray:of_xarray"),
+    (lambda data: comes_from(data, "dask") and hasattr(data, "chunks"), "gmmdask.sources.dask:DaskSource"),
     (lambda data: isinstance(data, list | tuple) or hasattr(data, "__array__"), "gmmdask.sources.array:ArraySource"),
 ]
 
@@ -54,8 +63,8 @@ def open_source(data: Any, **options: Any) -> Source:
 
     Parameters
     ----------
-    data : NumPy array or array-like; dask array; Zarr array or store; path or URL of a .npy file, a Zarr array, a
-        Parquet file or a folder or pattern of them; Source
+    data : NumPy array or array-like; dask array; 2-d xarray.DataArray; pandas, polars or Dask DataFrame; Zarr array or
+        store; path or URL of a .npy file, a Zarr array, a Parquet file or a folder or pattern of them; Source
     options : of the source's class, such as `accept_missing=True` for Zarr or `columns=["x", "y"]` for Parquet.
 
     Raises
@@ -73,8 +82,8 @@ def open_source(data: Any, **options: Any) -> Source:
             return source
     sparse = "Sparse data is not supported, make it dense by .toarray(); " if comes_from(data, "scipy") else ""
     raise DataError(
-        f"cannot read rows from {type(data).__name__}: {sparse}expected a NumPy, dask or Zarr array, or the path of a "
-        ".npy file, a Zarr array or Parquet files."
+        f"cannot read rows from {type(data).__name__}: {sparse}expected a NumPy, dask, xarray or Zarr array, a pandas, "
+        "polars or Dask DataFrame, or the path of a .npy file, a Zarr array or Parquet files."
     )
 
 
@@ -102,6 +111,7 @@ __all__ = [
     "is_path",
     "is_pattern",
     "is_zarr",
+    "names_of",
     "open_source",
     "regular_edges",
 ]

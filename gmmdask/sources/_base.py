@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,6 +39,8 @@ class Source(ABC):
         The files that hold the rows, where the address names several.
     divisible : bool
         Whether `read` takes any rows, not only whole chunks.
+    feature_names : tuple of str or None
+        Of the columns, if these have names and all are strings.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Source(ABC):
     in_memory: bool = False
     paths: Sequence[str] = ()
     divisible: bool = False
+    feature_names: tuple[str, ...] | None = None
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -109,6 +112,26 @@ def checked_shape(name: str, shape: tuple[int, ...], dtype: Any) -> tuple[int, i
             "Convert the array to float32 or float64 first, encoding categories as numbers."
         )
     return n, d
+
+
+def names_of(columns: Iterable[Any], name: str) -> tuple[str, ...] | None:
+    """Names of features, if all of these are strings; None if none is.
+
+    Raises
+    ------
+    TypeError
+        If some are, as in scikit-learn.
+    """
+    found = list(columns)
+    if all(isinstance(column, str) for column in found):
+        return tuple(str(column) for column in found)
+    if any(isinstance(column, str) for column in found):
+        kinds = sorted({type(column).__name__ for column in found})
+        raise TypeError(
+            f"{name}: Feature names are only supported if all input features have string names, found names of types "
+            f"{kinds}. Rename the columns: all strings, or none."
+        )
+    return None
 
 
 def regular_edges(n: int, chunk: int) -> Edges:

@@ -17,14 +17,22 @@ class ArraySource(Source):
 
     in_memory = True
 
-    def __init__(self, array: Any, name: str = "the array", first: int = 0) -> None:
-        self.name, array = name, numbers_of(np.asarray(array), name)
+    def __init__(
+        self,
+        array: Any,
+        name: str = "the array",
+        first: int = 0,
+        feature_names: tuple[str, ...] | None = None,
+    ) -> None:
+        self.name, self.feature_names, array = name, feature_names, numbers_of(np.asarray(array), name)
         self.n, self.d = checked_shape(name, array.shape, array.dtype)
         self.dtype, self.array, self.first = array.dtype, array, first
         self.edges = regular_edges(self.n, ARRAY_CHUNK)
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"kind": "array", "shape": [self.n, self.d], "dtype": str(self.dtype), "rows": some_rows(self.array)}
+        named = {} if self.feature_names is None else {"columns": list(self.feature_names)}
+        known = {"shape": [self.n, self.d], "dtype": str(self.dtype), "rows": some_rows(self.array)}
+        return {"kind": "array", **known, **named}
 
     def read(self, start: int, stop: int) -> Iterator[np.ndarray]:
         yield self.array[start - self.first : stop - self.first]

@@ -16,9 +16,8 @@ class DaskSource(Source):
     first if it is dear to make and fits. Unknown chunk sizes are counted first, by computing the array once.
     """
 
-    name = "the dask array"
-
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: Any, name: str = "the dask array", feature_names: tuple[str, ...] | None = None) -> None:
+        self.name, self.feature_names = name, feature_names
         if array.ndim == 2 and array.numblocks[1] > 1:
             array = array.rechunk({1: -1})
         if np.isnan(array.shape).any():

@@ -53,7 +53,7 @@ class ParquetSource(Source):
         types = [numeric_columns(file, footer, chosen) for file, footer in zip(self.paths, footers, strict=True)]
         for file, found in zip(self.paths, types, strict=True):
             refuse_difference(self.paths[0], types[0], file, found)
-        self.columns = tuple(types[0])
+        self.columns = self.feature_names = tuple(types[0])
         single = all(kind == pyarrow.float32() for kind in types[0].values())
         self.dtype = np.dtype(np.float32 if single else np.float64)
         groups = [footer.row_group(i) for footer in footers for i in range(footer.num_row_groups)]
