@@ -5,7 +5,7 @@
     .venv/bin/python scripts/bench --tiny                             # whether they work
 
 Each trial can be run alone, with options of its own: scripts/bench/NAME.py --help. The page is made of the JSON files
-that this run has written, and of nothing else.
+in the folder, which `--keep` does not write anew.
 """
 
 import argparse
@@ -50,6 +50,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(TRIALS)}; all by default")
     parser.add_argument("--tiny", action="store_true", help="a few rows: figures mean nothing")
     parser.add_argument("--folder", type=Path, default=Path("bench-output"), help="of data and JSON")
+    parser.add_argument("--keep", action="store_true", help="do not repeat trials whose JSON lies in the folder")
     parser.add_argument("--write", type=Path, help="the page of tables")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in TRIALS]
@@ -59,11 +60,13 @@ def main() -> int:
     results, failed = [], []
     for name in wanted:
         command = [sys.executable, str(Path(__file__).with_name(f"{name}.py")), "--folder", str(options.folder)]
-        print(f"--- {name}", flush=True)
-        if subprocess.run([*command, *(["--tiny"] if options.tiny else [])], check=False).returncode:
-            failed.append(name)
-            continue
-        results.append(json.loads((options.folder / f"{name}.json").read_text()))
+        found = options.folder / f"{name}.json"
+        if not (options.keep and found.exists()):
+            print(f"--- {name}", flush=True)
+            if subprocess.run([*command, *(["--tiny"] if options.tiny else [])], check=False).returncode:
+                failed.append(name)
+                continue
+        results.append(json.loads(found.read_text()))
     if options.write is not None and results:
         options.write.write_text(page(results))
     if failed:
