@@ -93,8 +93,12 @@ def read(path: str | Path, kind: str) -> tuple[Any, Arrays]:
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({error.strerror or error}).") from error
     length = int.from_bytes(prefix[len(MAGIC) : len(MAGIC) + 8], "little")
-    if hashlib.sha256(data).digest() != prefix[PREFIX - 32 :] or length > len(data):
-        raise FileError(f"{path}: truncated or damaged: its checksum does not match. Use another copy of the file.")
+    found, written = hashlib.sha256(data).hexdigest(), prefix[PREFIX - 32 :].hex()
+    if found != written or length > len(data):
+        raise FileError(
+            f"{path}: truncated or damaged: its {len(data):,} bytes have the checksum {found[:12]}, written with "
+            f"{written[:12] or 'none'} and a header of {length:,} bytes. Use another copy of the file."
+        )
     try:
         return _parsed(path, kind, json.loads(data[:length]), memoryview(data)[length:])
     except FileError:

@@ -1,6 +1,6 @@
 """What a fitted mixture can do: label, score, sample, and go to and come from files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +12,16 @@ from sklearn.utils.validation import check_is_fitted
 from gmmdask.covariance._base import Array
 from gmmdask.densities import check_names
 from gmmdask.execution import one_thread, open_executor
+from gmmdask.interchange import (
+    TOLD,
+    Features,
+    conditional_of,
+    from_theirs,
+    marginal_of,
+    mixture_of,
+    model_of,
+    to_theirs,
+)
 from gmmdask.job import stored_classes
 from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model, load_model, save_model
@@ -136,6 +146,89 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         rows, labels = self.mixture_.sample(n_samples, rng)
         order = np.argsort(labels, kind="stable")
         return rows[order], labels[order]
+
+    # --- other mixtures ----------------------------------------------------------------------------------------
+
+    @property
+    def _features(self) -> Features:
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", None)
+        return Features(self.mixture_.d, None if names is None else tuple(map(str, names)))
+
+    def _derived(self, kind: str, mixture: Mixture, features: list[int]) -> Self:
+        """A fitted estimator of some of the features."""
+        estimator = type(self)._of(model_of(mixture, kind, of=self.mixture_.digest, features=features))
+        names = self._features.kept(features)
+        if names is not None:
+            estimator.feature_names_in_ = names
+        return estimator
+
+    def marginal(self, features: Sequence[int | str]) -> Self:
+        """The mixture of some features alone, in this order, of the same covariance type.
+
+        Parameters
+        ----------
+        features : indices, or names if the fit had any (`feature_names_in_`).
+
+        Raises
+        ------
+        ValueError
+            If a feature is unknown or named twice, or none is named.
+        """
+        return self._derived("marginal", *marginal_of(self.mixture_, self._features, features))
+
+    def conditional(self, given: Mapping[int | str, float]) -> Self:
+        """The mixture of all other features, in their order, where some have given values.
+
+        It has the same covariance type and components; their weights are the posterior probabilities that the given
+        values leave, and may be zero.
+
+        Parameters
+        ----------
+        given : {feature: value}, features by index or name.
+
+        Raises
+        ------
+        ValueError
+            If a feature is unknown, a value is not a finite number, or no feature is left.
+        """
+        return self._derived("conditional", *conditional_of(self.mixture_, self._features, given))
+
+    @classmethod
+    def from_parameters(cls, weights: Any, means: Any, covariances: Any, *, covariance_type: str = "full") -> Self:
+        """A fitted estimator with these weights (K,), means (K, d) and covariances in the covariance type's shape.
+
+        Raises
+        ------
+        ValueError
+            If one has another shape, is not finite, or cannot be what it is called.
+        """
+        return cls._of(model_of(mixture_of(weights, means, covariances, covariance_type), "parameters"))
+
+    def to_sklearn(self) -> Any:
+        """A fitted `sklearn.mixture.GaussianMixture` with the same parameters, which shares no memory with this one."""
+        check_is_fitted(self)
+        told = {name: getattr(self, name) for name in TOLD if hasattr(self, name)}
+        return to_theirs(self.mixture_, self.get_params(deep=False), told)
+
+    @classmethod
+    def from_sklearn(cls, model: Any) -> Self:
+        """A fitted estimator with the parameters of a fitted `sklearn.mixture.GaussianMixture`.
+
+        Raises
+        ------
+        TypeError
+            If it is something else.
+        sklearn.exceptions.NotFittedError
+            If it is not fitted.
+        """
+        mixture = from_theirs(model)
+        estimator = cls._of(model_of(mixture, "sklearn"))
+        estimator.set_params(**model.get_params(deep=False))
+        for name in TOLD:
+            if hasattr(model, name):
+                setattr(estimator, name, getattr(model, name))
+        return estimator
 
     # --- files -------------------------------------------------------------------------------------------------
 

@@ -88,6 +88,10 @@ def test_readme_examples_run_in_order(tmp_path: Path) -> None:
             run(command, tmp_path)
 
 
+def test_the_page_of_exports_runs_as_one_program(tmp_path: Path) -> None:
+    run([sys.executable, "-c", "\n".join(block.text for block in blocks("docs/export.md"))], tmp_path)
+
+
 def test_readme_scripts_exist_and_can_be_run() -> None:
     named = set(re.findall(r"scripts/[\w/.]+", (ROOT / "README.md").read_text()))
     assert {"scripts/demo", "scripts/test"} <= named

@@ -301,11 +301,14 @@ def test_fuzzed_files_are_file_errors_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "not a gmmdask file"),
-        (b"\x93NUMPY\x01\x00 and more", "not a gmmdask file"),
-        (sealed(json.dumps({"schema": SCHEMA + 1, "kind": "model"}).encode()), "Install a newer gmmdask"),
+        (b"", r"not a gmmdask file: it begins with b'', expected b'gmmdask\\n'"),
+        (b"\x93NUMPY\x01\x00 and more", r"not a gmmdask file: it begins with b'\\x93NUMPY.*, expected b'gmmdask\\n'"),
+        (
+            sealed(json.dumps({"schema": SCHEMA + 1, "kind": "model"}).encode()),
+            rf"newer gmmdask \(schema {SCHEMA + 1}, this version reads up to {SCHEMA}\)\. Install a newer gmmdask",
+        ),
         (sealed(json.dumps({"schema": SCHEMA, "kind": "checkpoint"}).encode()), "expected a model file, found a chec"),
-        (sealed(b"{}")[:-1], "truncated or damaged"),
+        (sealed(b"{}")[:-1], "truncated or damaged: its 1 bytes have the checksum 021fb596db81, written with 4"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, data: bytes, words: str) -> None:

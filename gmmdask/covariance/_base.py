@@ -131,6 +131,10 @@ class Family(ABC):
         """Covariances as (K, d, d) matrices."""
 
     @abstractmethod
+    def restricted(self, matrices: Array, features: np.ndarray) -> Array:
+        """Own-shape covariances or precisions with the rows and columns of these features alone, in this order."""
+
+    @abstractmethod
     def isotropic(self, value: float, n_components: int, d: int) -> Array:
         """value · I in own shape."""
 

@@ -68,6 +68,9 @@ class Diag(Family):
     def dense(self, covariances: Array, n_components: int, d: int) -> Array:
         return covariances[:, :, None] * np.eye(d)
 
+    def restricted(self, matrices: Array, features: np.ndarray) -> Array:
+        return np.ascontiguousarray(matrices[:, features])
+
     def isotropic(self, value: float, n_components: int, d: int) -> Array:
         return np.full((n_components, d), float(value))
 

@@ -69,6 +69,9 @@ class Full(Family):
     def dense(self, covariances: Array, n_components: int, d: int) -> Array:
         return covariances
 
+    def restricted(self, matrices: Array, features: np.ndarray) -> Array:
+        return np.ascontiguousarray(matrices[:, features[:, None], features])
+
     def isotropic(self, value: float, n_components: int, d: int) -> Array:
         return np.tile(value * np.eye(d), (n_components, 1, 1))
 

@@ -69,6 +69,9 @@ class Spherical(Family):
     def dense(self, covariances: Array, n_components: int, d: int) -> Array:
         return covariances[:, None, None] * np.eye(d)
 
+    def restricted(self, matrices: Array, features: np.ndarray) -> Array:
+        return matrices
+
     def isotropic(self, value: float, n_components: int, d: int) -> Array:
         return np.full(n_components, float(value))
 

@@ -70,6 +70,9 @@ class Tied(Family):
     def dense(self, covariances: Array, n_components: int, d: int) -> Array:
         return np.broadcast_to(covariances, (n_components, d, d))
 
+    def restricted(self, matrices: Array, features: np.ndarray) -> Array:
+        return np.ascontiguousarray(matrices[features[:, None], features])
+
     def isotropic(self, value: float, n_components: int, d: int) -> Array:
         return value * np.eye(d)
 
