@@ -67,6 +67,8 @@ class GaussianMixture(FittedMixture):
     cache : {"auto", "never", "always"}: whether stored rows stay in memory once they are read; "auto" keeps up to 1 GiB
         of them, or what `memory_limit` leaves, in this process, and none on a cluster. It moves no bit.
     sample_rows : rows of the sample; None for about 100 a parameter.
+    empty : {"reseed", "drop", "error"}: what becomes of a component of less than one row (or, without reg_covar, of
+        fewer than its covariance needs): it begins anew as a half of the heaviest, is dropped, or is an error.
 
     Attributes
     ----------
@@ -105,6 +107,7 @@ class GaussianMixture(FittedMixture):
         memory_limit: int | str | None = None,
         cache: str = "auto",
         sample_rows: int | None = None,
+        empty: str = "reseed",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -128,6 +131,7 @@ class GaussianMixture(FittedMixture):
         self.memory_limit = memory_limit
         self.cache = cache
         self.sample_rows = sample_rows
+        self.empty = empty
 
     # --- fitting -----------------------------------------------------------------------------------------------
 
@@ -201,6 +205,8 @@ class GaussianMixture(FittedMixture):
         algorithm = self.algorithm if isinstance(self.algorithm, Stochastic) else Stochastic()
         if not isinstance(self.algorithm, Stochastic) and self.algorithm not in ("em", "stochastic"):
             raise ValueError(f"partial_fit learns by algorithm='stochastic', not by {self.algorithm!r}.")
+        if self.empty != "reseed":
+            raise ValueError(f"empty={self.empty!r}: partial_fit leaves components without rows as they are. Unset it.")
         state = self.random_state
         seed = int(state) if isinstance(state, Integral) else int(check_random_state(state).randint(2**31))
         start = self._start(d, self.warm_start and hasattr(self, "means_"))
@@ -238,7 +244,7 @@ class GaussianMixture(FittedMixture):
         n_init, sample_rows = 1 if warm else int(self.n_init), self.sample_rows
         limit, sample_rows = (None if size is None else int(size) for size in (limit, sample_rows))
         kernel = fast_kernel(setting("kernel"))
-        known = (float(self.reg_covar), n_init, state, limit, sample_rows, bounds, kernel, self.cache)
+        known = (float(self.reg_covar), n_init, state, limit, sample_rows, bounds, kernel, self.cache, self.empty)
         settings = Settings(start, Batch(), *known)
         whole = source.n <= sample_sizes(source, settings)[0]
         return replace(settings, algorithm=self._algorithm(whole))

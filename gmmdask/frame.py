@@ -76,16 +76,41 @@ class Frame:
         return self.matrix @ covariance @ self.matrix.T
 
 
+EMPTY = ("reseed", "drop", "error")  # what can be done about components that hold too few rows
+
+
 @dataclass(frozen=True, eq=False)
 class Prior:
     """What an M-step knows beyond the data, in frame coordinates.
 
-    `regularisation` has the family's own shape and is added to every covariance: `reg_covar` of data units, mapped.
+    Parameters
+    ----------
+    regularisation : in the family's own shape, added to every covariance: `reg_covar` of data units, mapped.
+    empty : {"reseed", "drop", "error"}
+        What is done about components that hold too few rows.
+    row : the weight of one row: a component should hold as much at least.
     """
 
     regularisation: Array
+    empty: str = "reseed"
+    row: float = 1.0
 
     @classmethod
-    def of(cls, covariance_type: str, n_components: int, frame: Frame, reg_covar: float) -> "Prior":
+    def of(
+        cls,
+        covariance_type: str,
+        n_components: int,
+        frame: Frame,
+        reg_covar: float,
+        empty: str = "reseed",
+        row: float = 1.0,
+    ) -> "Prior":
+        """Of settings in data units, for `n_components` components in a frame."""
         family = FAMILIES[covariance_type]
-        return cls(family.transform(family.isotropic(reg_covar, n_components, frame.d), frame.matrix))
+        regularisation = family.transform(family.isotropic(reg_covar, n_components, frame.d), frame.matrix)
+        return cls(regularisation, empty, row)
+
+    @property
+    def carries(self) -> bool:
+        """Whether covariances are positive definite however few rows there are."""
+        return bool(np.any(self.regularisation))

@@ -219,7 +219,9 @@ class Job:
 
     def _start(self, frame: Frame, look: FirstLook, plan: Plan) -> None:
         settings, start, seed = self.settings, self.settings.start, self.progress.seed
-        prior = Prior.of(start.covariance_type, start.n_components, frame, settings.reg_covar)
+        row = look.moments.weight / self.source.n
+        known = (settings.reg_covar, settings.empty, row)
+        prior = Prior.of(start.covariance_type, start.n_components, frame, *known)
         mixed = not look.is_sorted or plan.window == len(plan.parts)
         beginning = Beginning(seed, plan.steps, None, held_out=len(look.held_out) > 0, mixed=mixed)
         if look.whole:
@@ -227,9 +229,9 @@ class Job:
             random = given if isinstance(given, np.random.RandomState) else np.random.RandomState(seed % 2**32)
             mixtures = [one_start(start, look.sample, frame, prior, random) for _ in range(settings.n_init)]
         else:
-            ground = Ground(
-                look.sample, self._beside(look.sample), self._beside(look.held_out), frame, prior, settings.kernel
-            )
+            searching = replace(prior, empty="reseed")  # what becomes of a start is no news: another may be better
+            sample, held_out = self._beside(look.sample), self._beside(look.held_out)
+            ground = Ground(look.sample, sample, held_out, frame, searching, settings.kernel)
             mixtures = [best_start(start, settings.n_init, seed, ground, self.emit)]
             if settings.algorithm.mini_batches and not start.given:
                 beginning = replace(beginning, sample=ground.statistics(mixtures[0]))

@@ -10,14 +10,20 @@ from gmmdask.stats import Stats
 TINY_MASS = 10 * np.finfo(np.float64).eps  # as scikit-learn: keeps an empty component's division defined
 
 
+def central(stats: Stats) -> tuple[Array, Array, Array]:
+    """Mass (K,), means less the origin (K, d), and scatter about the means, packed (R, p)."""
+    mass = stats.mass + TINY_MASS
+    shift: Array = stats.first / mass[:, None]
+    return mass, shift, stats.second - stats.layout.family.outer(stats.first, shift)
+
+
 def m_step(stats: Stats, prior: Prior) -> Mixture:
     """The mixture that maximises the expected log likelihood (Dempster, Laird and Rubin 1977), regularised.
 
     π = N/W, μ = o + S1/N, Σ = (S2 - S1 S1ᵀ/N)/N (summed over components and divided by W if shared), then the
     prior's regularisation is added.
     """
-    family, mass = stats.layout.family, stats.mass + TINY_MASS
-    shift: Array = stats.first / mass[:, None]
-    scatter = stats.second - family.outer(stats.first, shift)
-    covariances = family.covariances(scatter, mass, stats.layout.d) + prior.regularisation
+    family, (mass, shift, scatter) = stats.layout.family, central(stats)
+    regularisation = prior.regularisation if family.shared else prior.regularisation[: len(mass)]  # some were dropped
+    covariances = family.covariances(scatter, mass, stats.layout.d) + regularisation
     return Mixture(family.name, mass / mass.sum(), stats.origin + shift, covariances)

@@ -127,6 +127,25 @@ class ComponentsWithoutRows(Event):
 
 
 @dataclass(frozen=True)
+class ComponentReseeded(Event):
+    """A component that held too few rows (`mass`) in this lap began anew as one half of component `other`."""
+
+    lap: int
+    component: int
+    mass: float
+    other: int
+
+
+@dataclass(frozen=True)
+class ComponentDropped(Event):
+    """A component that held too few rows (`mass`) in this lap is gone; those after it are counted anew."""
+
+    lap: int
+    component: int
+    mass: float
+
+
+@dataclass(frozen=True)
 class DirectionsWithoutSpread(Event):
     """Features (numbers) in which the data is constant or linearly dependent: only `reg_covar` carries them."""
 

@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from gmmdask.algorithms import ALGORITHMS, Algorithm
 from gmmdask.algorithms._stopping import STOPS
 from gmmdask.covariance import FAMILIES
+from gmmdask.frame import EMPTY
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -33,4 +34,5 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "cache": [StrOptions({"auto", "never", "always"})],
     "memory_limit": [Interval(Integral, 1, None, closed="left"), str, None],
     "sample_rows": [Interval(Integral, 1, None, closed="left"), None],
+    "empty": [StrOptions(set(EMPTY))],
 }

@@ -42,6 +42,8 @@ class Settings:
     cache : {"auto", "never", "always"}
         Whether rows stay in memory once they are read; "auto" keeps those that fit in `CACHE_BYTES`, or under
         `memory_limit`, in the driver's process. It moves no bit.
+    empty : {"reseed", "drop", "error"}
+        What is done about components that hold too few rows.
     """
 
     start: Start
@@ -54,6 +56,7 @@ class Settings:
     bounds: tuple[float, ...] = ()
     kernel: str = "products"
     cache: str = "never"
+    empty: str = "reseed"
 
     @property
     def family(self) -> Family:
@@ -73,6 +76,7 @@ class Settings:
             "init_params": self.start.method,
             "algorithm": self.algorithm.describe(),
             "reg_covar": self.reg_covar,
+            "empty": self.empty,
             "n_init": self.n_init,
             "random_state": seed,
             "memory_limit": self.memory_limit,

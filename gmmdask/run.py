@@ -6,7 +6,16 @@ from gmmdask.algorithms import Algorithm, Note, State
 from gmmdask.estep import EStep
 from gmmdask.frame import Frame, Prior
 from gmmdask.kernels import EPS
-from gmmdask.outcome import Callback, ComponentsWithoutRows, KernelChanged, PassDone, RunEnded, StepDone
+from gmmdask.outcome import (
+    Callback,
+    ComponentDropped,
+    ComponentReseeded,
+    ComponentsWithoutRows,
+    KernelChanged,
+    PassDone,
+    RunEnded,
+    StepDone,
+)
 from gmmdask.selfcheck import Tally
 from gmmdask.task import Data
 
@@ -51,6 +60,10 @@ class Teller:
             self.tally = Tally(self.data.source.name)
         else:
             self.emit(StepDone(name, state.laps + 1, state.step, self.data.plan.steps, bound))
+        lap = state.laps if lap_done else state.laps + 1
+        for repair in note.repairs:
+            what = (name, lap, repair.component, repair.mass)
+            self.emit(ComponentDropped(*what) if repair.shift is None else ComponentReseeded(*what, repair.other))
         if note.empty != self.empty:
             self.emit(ComponentsWithoutRows(name, state.laps, note.empty))
             self.empty = note.empty

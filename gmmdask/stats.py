@@ -1,6 +1,6 @@
 """Sufficient statistics: one float64 vector that adds, and the layout that says what is where."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
@@ -77,11 +77,6 @@ class Stats:
         return self._view(4, (self.layout.n_components,))
 
     @property
-    def empty(self) -> tuple[int, ...]:
-        """Components of less than one row."""
-        return tuple(int(k) for k in np.flatnonzero(self.mass < 1))
-
-    @property
     def first(self) -> Array:
         k, d = self.layout.n_components, self.layout.d
         return self._view(4 + k, (k, d))
@@ -128,13 +123,49 @@ class Stats:
             )
         if left.weight <= ROUNDING * self.weight:
             return Stats.zero(self.layout, self.origin)
-        for moment in (left.mass, left.first, *(() if self.layout.family.shared else (left.second,))):
+        for moment in left._moments():
             moment[gone] = 0.0
         return left
 
     def scaled(self, factor: float) -> "Stats":
         """As if every row had `factor` times its weight."""
         return Stats(self.layout, self.origin, self.vector * factor)
+
+    def _moments(self) -> tuple[Array, ...]:
+        """Sums that a component has for itself, by component."""
+        return (self.mass, self.first, *(() if self.layout.family.shared else (self.second,)))
+
+    def joined(self, component: int, other: int) -> "Stats":
+        """As if the rows of one component belonged to another: it has none left, and the other's origin."""
+        origin = self.origin.copy()
+        origin[component] = origin[other]
+        joined = Stats(self.layout, origin, self.about(origin).vector.copy())
+        for moment in joined._moments():
+            moment[other] += moment[component]
+            moment[component] = 0.0
+        return joined
+
+    def split(self, component: int, other: int, shift: Array) -> "Stats":
+        """As if a component were cut in two halves with means `shift` (d,) to either side of its own.
+
+        The other, which has no rows and the same origin, gets one. N/2, S1/2 ± N/2 u and S2/2 ± (S1 uᵀ + u S1ᵀ)/2 have
+        together the sums of the whole, and covariances less by u uᵀ each.
+        """
+        family, halves = self.layout.family, Stats(self.layout, self.origin, self.vector.copy())
+        push = 0.5 * self.mass[component] * shift
+        bend = family.outer(self.first[component, None], shift[None])[0]
+        for moment, change in zip(halves._moments(), (0.0, push, bend), strict=False):
+            half = 0.5 * moment[component]
+            moment[other], moment[component] = half + change, half - change
+        return halves
+
+    def without_component(self, component: int) -> "Stats":
+        """With one component less, which has no rows; those after it are counted anew."""
+        own = [np.delete(moment, component, axis=0).ravel() for moment in self._moments()]
+        shared = [self.second.ravel()] if self.layout.family.shared else []
+        layout = replace(self.layout, n_components=self.layout.n_components - 1)
+        vector = np.concatenate([self.vector[:4], *own, *shared])
+        return Stats(layout, np.delete(self.origin, component, axis=0), vector)
 
     def about(self, origin: Array) -> "Stats":
         """The same statistics with moments about another origin (K, d)."""

@@ -22,13 +22,13 @@ from gmmdask.algorithms.batch import BatchState
 from gmmdask.covariance import FAMILIES
 from gmmdask.estep import available
 from gmmdask.execution import Threads
-from gmmdask.fit import advance
+from gmmdask.fit import advance, sharing
 from gmmdask.frame import Prior
 from gmmdask.kernels import EPS
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Event, KernelChanged, PassDone, Reason
 from gmmdask.plan import Part, Plan, Slice
-from gmmdask.run import Run, sharing
+from gmmdask.run import Run
 from gmmdask.selfcheck import ChangedData, Expected, check
 from gmmdask.sources import ArraySource
 from gmmdask.stats import Layout, Stats

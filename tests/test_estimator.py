@@ -16,7 +16,7 @@ from gmmdask import GaussianMixture
 from gmmdask.algorithms import Batch
 from gmmdask.covariance import FAMILIES
 from gmmdask.estep import available
-from gmmdask.outcome import ComponentsWithoutRows, DirectionsWithoutSpread, KernelChanged, PassDone, Reason
+from gmmdask.outcome import DirectionsWithoutSpread, KernelChanged, PassDone, Reason
 from gmmdask.testing.oracle import compare
 
 DATA = {
@@ -244,17 +244,6 @@ def test_large_data_are_started_on_a_sample_and_end_as_well_as_a_fit_of_all_rows
     assert large.lower_bound_ == pytest.approx(small.lower_bound_, abs=1e-6)
     assert large.n_iter_ <= 6
     assert sum(isinstance(event, PassDone) for event in told) == large.n_iter_
-
-
-def test_components_without_rows_are_never_silent() -> None:
-    rows = np.concatenate([np.zeros((50, 2)), np.ones((50, 2))]) + np.random.default_rng(0).normal(0, 0.1, (100, 2))
-    told: list[object] = []
-    start = {"means_init": [[0, 0], [1, 1], [50, 50]], "weights_init": [0.4, 0.4, 0.2]}
-    start["precisions_init"] = np.full((3, 2), 100.0)
-    found = GaussianMixture(3, covariance_type="diag", callbacks=(told.append,), **start).fit(rows)
-    (event,) = [event for event in told if isinstance(event, ComponentsWithoutRows)]
-    assert (event.lap, event.components) == (1, (2,))
-    assert "Components [2] hold less than one row" in found.outcome_.sentence
 
 
 def test_one_row_one_feature_one_component_and_integers() -> None:

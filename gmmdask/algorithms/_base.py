@@ -10,6 +10,7 @@ from gmmdask.frame import Prior
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Outcome
 from gmmdask.plan import Plan, Slice
+from gmmdask.repair import Repair, repaired, without_rows
 from gmmdask.stats import Stats
 
 Answer = tuple[Stats, ...] | Array
@@ -20,6 +21,8 @@ class State:
     """Where a run stands: its mixture in frame coordinates, laps over the data, outcome (None while it goes on), and
     the mini-batches of the present lap that are behind.
 
+    `empty` are components of less than one row; `reseeds` and `dropped` count what was done about such components.
+
     Algorithms extend it with what they carry themselves; a checkpoint holds a state and nothing else of a run.
     """
 
@@ -27,8 +30,34 @@ class State:
     laps: int = 0
     outcome: Outcome | None = None
     step: int = 0
+    empty: tuple[int, ...] = ()
+    reseeds: int = 0
+    dropped: int = 0
 
     registry: ClassVar[dict[str, type["State"]]] = {}
+
+    def mended(self, stats: Stats, prior: Prior) -> tuple[Self, Stats, tuple[Repair, ...]]:
+        """With what is done about components of too few rows in these statistics of all rows counted, the statistics
+        for the M-step, and the repairs; EmptyComponent if `prior.empty` asks for it.
+        """
+        stats, repairs = repaired(stats, prior, self.reseeds, self.laps + 1)
+        dropped = sum(repair.shift is None for repair in repairs)
+        state = replace(self, empty=without_rows(stats, prior), dropped=self.dropped + dropped)
+        return replace(state, reseeds=self.reseeds + len(repairs) - dropped), stats, repairs
+
+    @property
+    def told(self) -> str:
+        """What became of components that held too few rows: sentences, each with a space before it."""
+        told = ""
+        if self.reseeds:
+            times = "once" if self.reseeds == 1 else f"{self.reseeds} times"
+            told += f" A component with too few rows was reseeded, {times}."
+        if self.dropped:
+            left = self.mixture.n_components
+            told += f" Components with too few rows were dropped: {left} of {left + self.dropped} are left."
+        if self.empty:
+            told += f" Components {list(self.empty)} hold less than one row: ask for fewer components."
+        return told
 
     def __init_subclass__(cls) -> None:
         State.registry[cls.__name__] = cls
@@ -53,12 +82,14 @@ class Request:
 class Note:
     """What an algorithm wants reported of a step.
 
-    The lower bound of the mixture that was evaluated and its gain (nats per row), and components of less than one row.
+    The lower bound of the mixture that was evaluated and its gain (nats per row), components of less than one row,
+    and what was done about components that held too few rows.
     """
 
     lower_bound: float
     gain: float | None = None
     empty: tuple[int, ...] = ()
+    repairs: tuple[Repair, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,6 +66,12 @@ class Online:
             return replace(self, older=self.newer, newer=mean)
         return replace(self, newer=self.newer.about(mean.origin) + mean)
 
+    def mended(self, sums: Stats, prior: Prior) -> "Online":
+        """With repaired sums and the mixture that they make; averages begin anew."""
+        assert self.sums is not None
+        sums = sums.scaled(self.sums.weight / sums.weight)
+        return replace(self, mixture=checked_m_step(sums, prior), sums=sums, older=None, newer=None)
+
     def result(self, prior: Prior) -> Mixture:
         """The mixture of the averaged statistics (Polyak and Juditsky 1992) if the rate is "power", else the last.
 
@@ -75,8 +81,3 @@ class Online:
             return self.mixture
         total = self.newer if self.older is None else self.older.about(self.newer.origin) + self.newer
         return checked_m_step(total, prior)
-
-    @property
-    def empty(self) -> tuple[int, ...]:
-        """Components that are worth less than one row."""
-        return () if self.sums is None else self.sums.empty

@@ -20,22 +20,22 @@ class Stopping:
         if self.stop not in STOPS:
             raise ValueError(f"stop={self.stop!r}: expected one of {', '.join(STOPS)}.")
 
-    def outcome(
-        self, laps: int, bounds: tuple[float, ...], predicted: float | None, empty: tuple[int, ...]
-    ) -> Outcome | None:
-        """Why a run with these lower bounds (the last ones, nats per row) ends now; None if it goes on."""
+    def outcome(self, laps: int, bounds: tuple[float, ...], predicted: float | None, told: str) -> Outcome | None:
+        """Why a run with these lower bounds (the last ones, nats per row) ends now; None if it goes on.
+
+        `told` is what else the outcome has to say: sentences with a space before them.
+        """
         if not laps:
             words = "max_iter=0: this is the start, no pass was made."
             return None if self.max_iter else Outcome(Reason.MAX_ITER, words, None)
-        lost = f" Components {list(empty)} hold less than one row: ask for fewer components." if empty else ""
         left = "" if predicted is None else f"; an estimated {predicted:.2g} nats per row are left to gain"
         if self._stops(bounds, predicted):
             words = f"converged after {laps} passes: the last gained less than tol={self.tol:g} nats per row{left}."
-            return Outcome(Reason.CONVERGED, words + lost, predicted)
+            return Outcome(Reason.CONVERGED, words + told, predicted)
         if laps < self.max_iter:
             return None
         words = f"stopped after max_iter={self.max_iter} passes{left}. Raise max_iter or tol, or try other starts."
-        return Outcome(Reason.MAX_ITER, words + lost, predicted)
+        return Outcome(Reason.MAX_ITER, words + told, predicted)
 
     def _stops(self, bounds: tuple[float, ...], predicted: float | None) -> bool:
         if self.tol <= 0 or len(bounds) < 2:

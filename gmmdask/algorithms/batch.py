@@ -16,10 +16,9 @@ KERNELS = ("auto", "products", "compiled", "centred")
 
 @dataclass(frozen=True, eq=False)
 class BatchState(State):
-    """The last three lower bounds, oldest first, in nats per row of the frame; components of less than one row."""
+    """The last three lower bounds, oldest first, in nats per row of the frame; none from before a repair."""
 
     bounds: tuple[float, ...] = ()
-    empty: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Batch(Algorithm):
     def resume(self, state: State) -> BatchState:
         assert isinstance(state, BatchState)
         predicted = predicted_gain(state.bounds)
-        return replace(state, outcome=self.stopping.outcome(state.laps, state.bounds, predicted, state.empty))
+        return replace(state, outcome=self.stopping.outcome(state.laps, state.bounds, predicted, state.told))
 
     def e_step(self, mixture: Mixture) -> EStep:
         return EStep.of(mixture) if self.kernel == "auto" else EStep(mixture, self.kernel)
@@ -80,10 +79,11 @@ class Batch(Algorithm):
         (stats,) = answer
         bounds = (*state.bounds, stats.log_likelihood / stats.weight)[-3:]
         gain = bounds[-1] - bounds[-2] if len(bounds) > 1 else None
+        following, stats, repairs = state.mended(stats, prior)
         following = replace(
-            state, mixture=checked_m_step(stats, prior), laps=state.laps + 1, bounds=bounds, empty=stats.empty
+            following, mixture=checked_m_step(stats, prior), laps=state.laps + 1, bounds=() if repairs else bounds
         )
-        return self.resume(following), Note(bounds[-1], gain, stats.empty)
+        return self.resume(following), Note(bounds[-1], gain, following.empty, repairs)
 
 
 def checked_m_step(stats: Stats, prior: Prior) -> Mixture:

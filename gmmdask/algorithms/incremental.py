@@ -10,6 +10,7 @@ from gmmdask.estep import EStep
 from gmmdask.frame import Prior
 from gmmdask.mixture import Mixture
 from gmmdask.plan import Plan
+from gmmdask.repair import Repair
 from gmmdask.stats import Stats
 
 
@@ -70,9 +71,8 @@ class Incremental(Algorithm):
 
     def resume(self, state: State) -> IncrementalState:
         assert isinstance(state, IncrementalState)
-        empty = () if state.total is None else state.total.empty
         predicted = predicted_gain(state.bounds)
-        return replace(state, outcome=self.stopping.outcome(state.laps, state.bounds, predicted, empty))
+        return replace(state, outcome=self.stopping.outcome(state.laps, state.bounds, predicted, state.told))
 
     def ask(self, state: State, plan: Plan) -> Request:
         assert isinstance(state, IncrementalState)
@@ -92,14 +92,20 @@ class Incremental(Algorithm):
             total = added((*(() if state.total is None else (state.total,)), stats), stats.origin)
             total = total - added(replaced, stats.origin) if replaced else total
         following = replace(state, memory=memory, total=total, step=(step + 1) % beginning.steps)
+        repairs: tuple[Repair, ...] = ()
+        if not following.step:  # only a whole lap tells whether a component has rows
+            following, total, repairs = following.mended(total, prior)
+            for repair in repairs:
+                following = replace(following, memory=tuple(map(repair.on, following.memory)), total=total)
         if state.laps or beginning.fitted or not following.step:  # rows that have not come yet are stood in for
             following = replace(following, mixture=checked_m_step(total, prior))
         bound = (following.mixture.expected_log_joint(total) + total.entropy) / (total.weight or 1.0)
         if following.step:
-            return following, Note(bound, None, total.empty)
-        following = replace(following, laps=state.laps + 1, bounds=(*state.bounds, bound)[-3:])
+            return following, Note(bound, None, state.empty)
+        bounds = () if repairs else (*state.bounds, bound)[-3:]
         gain = bound - state.bounds[-1] if state.bounds else None
-        return self.resume(following), Note(bound, gain, total.empty)
+        following = replace(following, laps=state.laps + 1, bounds=bounds)
+        return self.resume(following), Note(bound, gain, following.empty, repairs)
 
     def kept_bytes(self, stats_bytes: int, steps: int) -> int:
         return (steps + 4) * stats_bytes

@@ -12,6 +12,7 @@ from gmmdask.covariance import IllDefinedCovariance
 from gmmdask.frame import Prior
 from gmmdask.mixture import Mixture
 from gmmdask.plan import Plan
+from gmmdask.repair import poor
 from gmmdask.stats import Stats
 
 BEGIN = 1e-2  # nats a row: while EM still gains more in a pass, a long step can jump into another basin
@@ -39,7 +40,6 @@ class SquaremState(State):
     ratio: float | None = None
     bounds: tuple[float, ...] = ()
     predicted: float | None = None
-    empty: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Squarem(Algorithm):
 
     def resume(self, state: State) -> SquaremState:
         assert isinstance(state, SquaremState)
-        outcome = self.em.stopping.outcome(state.laps, state.bounds, state.predicted, state.empty)
+        outcome = self.em.stopping.outcome(state.laps, state.bounds, state.predicted, state.told)
         return replace(state, outcome=outcome)
 
     def ask(self, state: State, plan: Plan) -> Request:
@@ -84,11 +84,16 @@ class Squarem(Algorithm):
     def tell(self, state: State, answer: Answer, prior: Prior) -> tuple[SquaremState, Note]:
         assert isinstance(state, SquaremState)
         assert isinstance(answer, tuple)
-        following, stats = self._single(state, answer, prior) if state.trial is None else judged(state, answer, prior)
+        state, mended, repairs = state.mended(answer[0], prior)
+        if repairs:
+            following, stats = anew(state, checked_m_step(mended, prior)), answer[0]
+        else:
+            take = self._single if state.trial is None else judged
+            following, stats = take(state, answer, prior)
         bounds = (*state.bounds, stats.log_likelihood / stats.weight)[-3:]
         gain = bounds[-1] - bounds[-2] if len(bounds) > 1 else None
-        following = replace(following, laps=state.laps + 1, bounds=bounds, empty=stats.empty)
-        return self.resume(following), Note(bounds[-1], gain, stats.empty)
+        following = replace(following, laps=state.laps + 1, bounds=() if repairs else bounds)
+        return self.resume(following), Note(bounds[-1], gain, following.empty, repairs)
 
     def _single(self, state: SquaremState, answer: tuple[Stats, ...], prior: Prior) -> tuple[SquaremState, Stats]:
         """After a pass of EM alone: its step, and where the last two steps point to once EM has become slow."""
@@ -101,6 +106,12 @@ class Squarem(Algorithm):
         predicted = predicted_gain((*state.bounds, bound), state.ratio)
         following = replace(following, predicted=predicted)
         return (extrapolated(following, state.before) if 0 <= gain < BEGIN else following), stats
+
+
+def anew(state: SquaremState, mixture: Mixture) -> SquaremState:
+    """From another mixture, perhaps of fewer components: what was learned of steps is forgotten."""
+    fresh = SquaremState(mixture)
+    return replace(fresh, laps=state.laps, empty=state.empty, reseeds=state.reseeds, dropped=state.dropped)
 
 
 def extrapolated(state: SquaremState, first: Mixture) -> SquaremState:
@@ -135,7 +146,8 @@ def judged(state: SquaremState, answer: tuple[Stats, ...], prior: Prior) -> tupl
     ratio = max(state.ratio or 0.0, (bound - last) / (last - base) if last > base else 0.0)
     longest = state.longest * FACTOR if state.length == state.longest else state.longest
     following = replace(state, trial=None, ratio=ratio, predicted=predicted_gain((last, bound), ratio))
-    if tried.log_likelihood >= own.log_likelihood:
+    no_poorer = set(poor(tried, prior)) <= set(poor(own, prior))
+    if tried.log_likelihood >= own.log_likelihood and no_poorer:
         assert state.trial is not None
         try:
             mixture = checked_m_step(tried, prior)

@@ -10,6 +10,7 @@ from gmmdask.frame import Prior
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Outcome, Reason
 from gmmdask.plan import Plan
+from gmmdask.repair import Repair
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -23,6 +24,7 @@ class StochasticState(State):
     seen : log likelihood (nats) and weight of the lap's rows, each under the mixture before it had learned them.
     score : nats per row, by `seen`, of the last whole lap.
     gain, noise : what the last whole lap gained, and two standard errors of it; nats per row.
+    repaired : whether the lap ended with a repair: what it gained says nothing then.
     """
 
     online: Online
@@ -31,6 +33,7 @@ class StochasticState(State):
     score: float | None = None
     gain: float | None = None
     noise: float = 0.0
+    repaired: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,20 +111,21 @@ class Stochastic(Algorithm):
         following = replace(state, online=online, step=state.step + 1, seen=seen)
         score = seen[0] / seen[1] if seen[1] else float("nan")
         if following.step < state.beginning.steps:
-            return following, Note(score, None, online.empty)
-        following = replace(following, online=replace(online, mixture=online.result(prior)))
+            return following, Note(score, None, state.empty)
+        following, repairs = mended(replace(following, online=replace(online, mixture=online.result(prior))), prior)
         if state.beginning.held_out:
-            return following, Note(score, None, online.empty)
+            return following, Note(score, None, following.empty, repairs)
         gain = None if state.score is None else score - state.score
-        return self._after_lap(following, following.online.mixture, score, gain, 0.0)
+        following, note = self._after_lap(following, following.online.mixture, score, gain, 0.0)
+        return following, replace(note, repairs=repairs)
 
     def _after_lap(
         self, state: StochasticState, mixture: Mixture, bound: float, gain: float | None, noise: float
     ) -> tuple[StochasticState, Note]:
-        score = state.seen[0] / state.seen[1]
+        score, judged = state.seen[0] / state.seen[1], None if state.repaired else gain
         following = replace(state, mixture=mixture, laps=state.laps + 1, step=0, seen=(0.0, 0.0))
-        following = replace(following, score=score, gain=gain, noise=noise)
-        return self.resume(following), Note(bound, gain, state.online.empty)
+        following = replace(following, score=score, gain=judged, noise=noise, repaired=False)
+        return self.resume(following), Note(bound, gain, state.empty)
 
     def _outcome(self, state: StochasticState) -> Outcome | None:
         laps, gain, noise = state.laps, state.gain, state.noise
@@ -129,14 +133,23 @@ class Stochastic(Algorithm):
             words = "max_iter=0: this is the start, no lap was made."
             return None if self.max_iter else Outcome(Reason.MAX_ITER, words, None)
         told = "" if gain is None else f"; the last gained {gain:.2g} ± {noise:.2g} nats per row"
-        if state.online.empty:
-            told += f"; components {list(state.online.empty)} hold less than one row: ask for fewer"
         if self.tol > 0 and gain is not None and gain < max(self.tol, noise):
             limit = f"tol={self.tol:g}" if self.tol >= noise else "two standard errors"
-            return Outcome(Reason.CONVERGED, f"converged after {laps} laps{told}, below {limit}.", None)
+            return Outcome(Reason.CONVERGED, f"converged after {laps} laps{told}, below {limit}.{state.told}", None)
         if laps < self.max_iter:
             return None
-        return Outcome(Reason.MAX_ITER, f"stopped after max_iter={self.max_iter} laps{told}.", None)
+        return Outcome(Reason.MAX_ITER, f"stopped after max_iter={self.max_iter} laps{told}.{state.told}", None)
+
+
+def mended(state: StochasticState, prior: Prior) -> tuple[StochasticState, tuple[Repair, ...]]:
+    """At the end of a lap: components are judged by what they would hold of its rows."""
+    online = state.online
+    if online.sums is None or not state.seen[1]:
+        return state, ()
+    state, sums, repairs = state.mended(online.sums.scaled(state.seen[1] / online.sums.weight), prior)
+    if not repairs:
+        return state, ()
+    return replace(state, online=online.mended(sums, prior), repaired=True), repairs
 
 
 def paired(before: Array, after: Array) -> tuple[float, float, float]:

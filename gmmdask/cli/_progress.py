@@ -16,6 +16,8 @@ from gmmdask.cli._tables import peak_memory
 from gmmdask.outcome import (
     CheckpointDamaged,
     CheckpointWritten,
+    ComponentDropped,
+    ComponentReseeded,
     ComponentsWithoutRows,
     DirectionsWithoutSpread,
     Event,
@@ -140,6 +142,13 @@ def describe(event: Event, max_iter: int) -> str:
                 f"components {list(event.components)} hold less than one row" if event.components else "all have rows"
             )
             return f"{event.run}: pass {event.lap}: {lost}"
+        case ComponentReseeded():
+            lost = f"component {event.component} held {event.mass:.2g} rows"
+            return f"{event.run}: pass {event.lap}: {lost}, and begins anew as a half of component {event.other}"
+        case ComponentDropped():
+            return (
+                f"{event.run}: pass {event.lap}: component {event.component} held {event.mass:.2g} rows, and is dropped"
+            )
         case DirectionsWithoutSpread():
             return f"warning: features {list(event.features)} are constant or linearly dependent"
         case CheckpointDamaged():

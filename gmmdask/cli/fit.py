@@ -34,6 +34,13 @@ from gmmdask.cli._options import (
 @click.option("--stop", default="predicted", show_default=True, type=click.Choice(["gain", "predicted"]))
 @click.option("--max-iter", default=100, show_default=True, type=click.IntRange(0), help="Laps over all rows.")
 @how_to_start
+@click.option(
+    "--empty",
+    default="reseed",
+    show_default=True,
+    type=click.Choice(["reseed", "drop", "error"]),
+    help="What becomes of components that hold too few rows.",
+)
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="Model file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False), help="File in which the fit saves itself.")
@@ -110,6 +117,7 @@ def estimator(options: dict[str, Any], reporter: Any) -> Any:
         memory_limit=options["memory_limit"],
         cache=options["cache"],
         sample_rows=options["sample_rows"],
+        empty=options["empty"],
     )
 
 

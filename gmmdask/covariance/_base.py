@@ -77,6 +77,10 @@ class Family(ABC):
     def covariances(self, scatter: Array, mass: Array, d: int) -> Array:
         """Maximum-likelihood covariances in own shape from central scatter, packed (R, p), and mass (K,)."""
 
+    def rows_needed(self, d: int) -> int:
+        """Rows that a component must hold for its covariance to be positive definite by them alone."""
+        return 1 if self.shared else 2
+
     # --- densities ---------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -35,6 +35,9 @@ class Full(Family):
     def covariances(self, scatter: Array, mass: Array, d: int) -> Array:
         return symmetric.unpack(scatter / mass[:, None], d)
 
+    def rows_needed(self, d: int) -> int:
+        return d + 1
+
     def root(self, covariances: Array, d: int) -> Array:
         return np.stack([symmetric.inverse_cholesky(matrix, k) for k, matrix in enumerate(covariances)])
 
