@@ -285,6 +285,8 @@ class GaussianMixture(FittedMixture):
                 f"features {list(fitted.without_spread)} are constant or linearly dependent: reg_covar carries them.",
                 stacklevel=3,
             )
+        if fitted.too_few_rows:
+            warnings.warn(fitted.too_few_rows, ConvergenceWarning, stacklevel=3)
         if not self.converged_ and self.n_iter_ and getattr(self.algorithm, "tol", self.tol) > 0:
             warnings.warn(f"{NOT_CONVERGED} The fit {fitted.outcome.sentence}", ConvergenceWarning, stacklevel=3)
         return self

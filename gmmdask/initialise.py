@@ -1,12 +1,14 @@
 """Where a fit starts: k-means, k-means++, random rows, random responsibilities or given parameters, on the sample."""
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
 
 from gmmdask.algorithms import Algorithm, Batch, Beginning, Squarem
 from gmmdask.covariance import FAMILIES, Family
@@ -138,7 +140,9 @@ def assign(method: str, rows: np.ndarray, k: int, random: np.random.RandomState)
         drawn = random.uniform(size=(m, k))
         return np.ascontiguousarray((drawn / drawn.sum(axis=1)[:, None]).T)
     if method == "kmeans":
-        return KMeans(n_clusters=k, n_init=1, random_state=random).fit(rows).labels_
+        with warnings.catch_warnings():  # a fit says itself, and once, where rows are too few
+            warnings.filterwarnings("ignore", "Number of distinct clusters", ConvergenceWarning)
+            return KMeans(n_clusters=k, n_init=1, random_state=random).fit(rows).labels_
     if method == "random_from_data":
         chosen = random.choice(m, size=k, replace=False)
     else:

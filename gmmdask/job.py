@@ -12,7 +12,8 @@ from sklearn.utils import check_random_state
 from gmmdask.algorithms import Algorithm, Beginning, Online, State
 from gmmdask.checkpoint import Checkpoint
 from gmmdask.compiled import warm_up
-from gmmdask.covariance import IllDefinedCovariance
+from gmmdask.degenerate import distinct_rows, without_spread
+from gmmdask.degenerate import told as too_few
 from gmmdask.execution import Executor, one_thread
 from gmmdask.fit import advance
 from gmmdask.frame import Frame, Prior
@@ -24,6 +25,7 @@ from gmmdask.outcome import (
     CheckpointWritten,
     DirectionsWithoutSpread,
     Event,
+    FewDistinctRows,
     FitStarted,
     KernelChanged,
     KernelReady,
@@ -69,6 +71,7 @@ class Fitted:
     history: tuple[dict[str, Any], ...]
     provenance: dict[str, Any]
     without_spread: tuple[int, ...]
+    too_few_rows: str
 
 
 def stored_classes() -> dict[str, type]:
@@ -179,7 +182,7 @@ class Job:
                 look = self.progress.look
                 assert look is not None
                 frame = Frame.of(self.settings.family, look.moments.mean, look.moments.covariance)
-                without_spread = self._spread(frame, look)
+                lacks = self._lacks(frame, look)
                 if look.whole:
                     rows = ArraySource(look.sample, "the sample")
                     data = Data(rows, fit_plan(rows, self.settings), self.executor.beside)
@@ -190,7 +193,7 @@ class Job:
                 if self.progress.look is not None:
                     self.save(now=True)
                 raise
-        return self._fitted(without_spread)
+        return self._fitted(*lacks)
 
     def _first_look(self, data: Data) -> None:
         began = time.perf_counter()
@@ -201,21 +204,17 @@ class Job:
             self.emit(RowsSorted("fit", look.order_ratio))
         self.save(now=True)
 
-    def _spread(self, frame: Frame, look: FirstLook) -> tuple[int, ...]:
-        """Features that span directions without spread: told, or refused if nothing would carry them."""
-        flat = np.diag(frame.covariance_in(look.moments.covariance)) < 0.5
-        if not flat.any() or (self.settings.start.covariance_type == "spherical" and not flat.all()):
-            return ()
-        spans = np.diag(frame.inverse) if frame.inverse.ndim == 1 else frame.inverse
-        involved = np.abs(spans[:, flat]).max(axis=1)
-        features = tuple(int(i) for i in np.flatnonzero(involved > 1e-6 * involved.max()))
-        if self.settings.reg_covar == 0:
-            raise ValueError(
-                f"{IllDefinedCovariance.SENTENCE} {self.source.name}: features {list(features)} are constant or "
-                "linearly dependent, and reg_covar=0 does not carry them. Leave them out, or set reg_covar above 0."
-            )
-        self.emit(DirectionsWithoutSpread("fit", features))
-        return features
+    def _lacks(self, frame: Frame, look: FirstLook) -> tuple[tuple[int, ...], str]:
+        """Features without spread, and what is to be said of too few different rows: told, as events too."""
+        k = self.settings.start.n_components
+        features = without_spread(frame, look.moments.covariance, self.settings, self.source.name)
+        if features:
+            self.emit(DirectionsWithoutSpread("fit", features))
+        distinct = distinct_rows(look.sample, max(2, k))
+        if distinct is None:
+            return features, ""
+        self.emit(FewDistinctRows("fit", distinct, k))
+        return features, too_few(distinct, k, len(look.sample), self.source.n)
 
     def _start(self, frame: Frame, look: FirstLook, plan: Plan) -> None:
         settings, start, seed = self.settings, self.settings.start, self.progress.seed
@@ -260,7 +259,7 @@ class Job:
         advance(self.progress.runs, data, self.emit, expected, save, held_out)
         self.save(now=True)
 
-    def _fitted(self, without_spread: tuple[int, ...]) -> Fitted:
+    def _fitted(self, without_spread: tuple[int, ...], too_few_rows: str) -> Fitted:
         runs, history, look = self.progress.runs, self.progress.history, self.progress.look
         assert look is not None
         last = {row["run"]: row["lower_bound"] for row in history}
@@ -269,6 +268,8 @@ class Job:
         assert best.state.outcome is not None
         stages = (*self.progress.stages, passes_stage(rows))
         outcome = best.state.outcome
+        if too_few_rows:
+            outcome = replace(outcome, sentence=f"{outcome.sentence} {too_few_rows}")
         if not look.whole:
             outcome = replace(outcome, took=in_words(stages))
         provenance = {
@@ -291,4 +292,4 @@ class Job:
         }
         bounds = tuple(row["lower_bound"] for row in rows)
         mixture = best.frame.mixture_out(best.state.mixture)
-        return Fitted(mixture, outcome, best.state.laps, bounds, rows, provenance, without_spread)
+        return Fitted(mixture, outcome, best.state.laps, bounds, rows, provenance, without_spread, too_few_rows)

@@ -153,6 +153,14 @@ class DirectionsWithoutSpread(Event):
 
 
 @dataclass(frozen=True)
+class FewDistinctRows(Event):
+    """Rows are mostly the same: only so many of them (all, or the sample) differ, for so many components."""
+
+    distinct: int
+    components: int
+
+
+@dataclass(frozen=True)
 class CheckpointWritten(Event):
     """A checkpoint was written to `path`."""
 

@@ -21,6 +21,7 @@ from gmmdask.outcome import (
     ComponentsWithoutRows,
     DirectionsWithoutSpread,
     Event,
+    FewDistinctRows,
     FitStarted,
     KernelChanged,
     KernelReady,
@@ -151,6 +152,8 @@ def describe(event: Event, max_iter: int) -> str:
             )
         case DirectionsWithoutSpread():
             return f"warning: features {list(event.features)} are constant or linearly dependent"
+        case FewDistinctRows():
+            return f"warning: only {event.distinct} different rows for {event.components} components"
         case CheckpointDamaged():
             return f"warning: {event.problem}"
         case CheckpointWritten():
