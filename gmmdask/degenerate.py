@@ -22,10 +22,10 @@ def without_spread(frame: Frame, covariance: Array, settings: Settings, name: st
     spans = np.diag(frame.inverse) if frame.inverse.ndim == 1 else frame.inverse
     involved = np.abs(spans[:, flat]).max(axis=1)
     features = tuple(int(i) for i in np.flatnonzero(involved > 1e-6 * involved.max()))
-    if settings.reg_covar == 0:
+    if settings.reg_covar == 0 and settings.prior is None:
         raise ValueError(
             f"{IllDefinedCovariance.SENTENCE} {name}: features {list(features)} are constant or linearly dependent, "
-            "and reg_covar=0 does not carry them. Leave them out, or set reg_covar above 0."
+            "and reg_covar=0 does not carry them. Leave them out, or set reg_covar above 0, or a prior."
         )
     return features
 

@@ -20,7 +20,7 @@ from gmmdask.fitted import FittedMixture
 from gmmdask.initialise import Start
 from gmmdask.job import Fitted, Job
 from gmmdask.outcome import Callback, Event
-from gmmdask.parameters import CONSTRAINTS
+from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, reg_covar_under
 from gmmdask.planning import Settings, sample_sizes
 from gmmdask.record import is_of
 from gmmdask.sources import DataError, Source, open_source
@@ -69,6 +69,8 @@ class GaussianMixture(FittedMixture):
     sample_rows : rows of the sample; None for about 100 a parameter.
     empty : {"reseed", "drop", "error"}: what becomes of a component of less than one row (or, without reg_covar, of
         fewer than its covariance needs): it begins anew as a half of the heaviest, is dropped, or is an error.
+    prior : None, or "mclust", the conjugate prior of Fraley and Raftery (2007): fits maximise the posterior, no
+        component can collapse, and lower bounds have the log prior in them; it takes the place of reg_covar.
 
     Attributes
     ----------
@@ -77,7 +79,8 @@ class GaussianMixture(FittedMixture):
     converged_, n_iter_ (passes), lower_bound_ and lower_bounds_ (nats per row), n_features_in_,
     feature_names_in_ (d,), if the columns have names and all are strings,
     stream_ (what `partial_fit` has learned so far, see `gmmdask.stream.Stream`; else None),
-    history_ (one dict per pass: lower bound, gain, seconds, rows, bytes), outcome_ (why it ended, in words).
+    history_ (one dict per pass: lower bound, log likelihood, gain, seconds, rows, bytes),
+    outcome_ (why it ended, in words).
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
@@ -88,7 +91,7 @@ class GaussianMixture(FittedMixture):
         *,
         covariance_type: str = "full",
         tol: float = 1e-3,
-        reg_covar: float = 1e-6,
+        reg_covar: float = DEFAULT_REG_COVAR,
         max_iter: int = 100,
         n_init: int = 1,
         init_params: str = "kmeans",
@@ -108,6 +111,7 @@ class GaussianMixture(FittedMixture):
         cache: str = "auto",
         sample_rows: int | None = None,
         empty: str = "reseed",
+        prior: str | None = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -132,6 +136,7 @@ class GaussianMixture(FittedMixture):
         self.cache = cache
         self.sample_rows = sample_rows
         self.empty = empty
+        self.prior = prior
 
     # --- fitting -----------------------------------------------------------------------------------------------
 
@@ -207,6 +212,8 @@ class GaussianMixture(FittedMixture):
             raise ValueError(f"partial_fit learns by algorithm='stochastic', not by {self.algorithm!r}.")
         if self.empty != "reseed":
             raise ValueError(f"empty={self.empty!r}: partial_fit leaves components without rows as they are. Unset it.")
+        if self.prior is not None:
+            raise ValueError(f"prior={self.prior!r}: partial_fit learns without a prior. Unset it.")
         state = self.random_state
         seed = int(state) if isinstance(state, Integral) else int(check_random_state(state).randint(2**31))
         start = self._start(d, self.warm_start and hasattr(self, "means_"))
@@ -244,8 +251,8 @@ class GaussianMixture(FittedMixture):
         n_init, sample_rows = 1 if warm else int(self.n_init), self.sample_rows
         limit, sample_rows = (None if size is None else int(size) for size in (limit, sample_rows))
         kernel = fast_kernel(setting("kernel"))
-        known = (float(self.reg_covar), n_init, state, limit, sample_rows, bounds, kernel, self.cache, self.empty)
-        settings = Settings(start, Batch(), *known)
+        known = (reg_covar_under(self.prior, self.reg_covar), n_init, state, limit, sample_rows, bounds, kernel)
+        settings = Settings(start, Batch(), *known, cache=self.cache, empty=self.empty, prior=self.prior)
         whole = source.n <= sample_sizes(source, settings)[0]
         return replace(settings, algorithm=self._algorithm(whole))
 
@@ -281,8 +288,9 @@ class GaussianMixture(FittedMixture):
         self._set_mixture(fitted.mixture)
         self._set_history(fitted.provenance)
         if fitted.without_spread:
+            carrier = "reg_covar" if self.prior is None else "the prior"
             warnings.warn(
-                f"features {list(fitted.without_spread)} are constant or linearly dependent: reg_covar carries them.",
+                f"features {list(fitted.without_spread)} are constant or linearly dependent: {carrier} carries them.",
                 stacklevel=3,
             )
         if fitted.too_few_rows:

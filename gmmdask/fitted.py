@@ -264,7 +264,11 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     @classmethod
     def _of(cls, model: Model) -> Self:
         told = model.provenance.get("settings", {})
-        kept = {name: told[name] for name in ("init_params", "reg_covar", "n_init", "sample_rows") if name in told}
+        kept = {
+            name: told[name]
+            for name in ("init_params", "reg_covar", "n_init", "sample_rows", "empty", "prior")
+            if name in told
+        }
         estimator = cls(model.mixture.n_components, covariance_type=model.mixture.covariance_type, **kept)
         estimator._set_mixture(model.mixture)
         estimator._set_history(model.provenance)

@@ -77,6 +77,49 @@ class Frame:
 
 
 EMPTY = ("reseed", "drop", "error")  # what can be done about components that hold too few rows
+PRIORS = ("mclust",)
+
+
+@dataclass(frozen=True)
+class Conjugate:
+    """A normal prior of means and an inverse Wishart or gamma prior of covariances, in frame coordinates.
+
+    μ_k ~ N(0, Σ_k/κ), where 0 is the mean of the data, and Σ ~ IW(ν, λ I), or what is left of that in a family.
+
+    Parameters
+    ----------
+    shrinkage : κ, what the prior's mean counts for, in rows.
+    degrees : ν.
+    scale : λ.
+    """
+
+    shrinkage: float
+    degrees: float
+    scale: float
+
+    @classmethod
+    def named(cls, name: str | None, n_components: int, d: int) -> "Conjugate | None":
+        """That of Fraley and Raftery (2007) for "mclust": κ = 0.01, ν = d + 2, λ = K^(-2/d) of the data's variance."""
+        return None if name is None else cls(0.01, d + 2.0, n_components ** (-2 / d))
+
+    def rows(self, family: Family, n_components: int, d: int) -> float:
+        """What the prior adds to the mass of a component where that divides its scatter."""
+        return 1 + family.conjugate(self.degrees, d)[0] / (n_components if family.shared else 1)
+
+    def scatter(self, family: Family, d: int) -> Array:
+        """What it adds to the scatter of a covariance, packed (p,)."""
+        return self.scale * family.conjugate(self.degrees, d)[1]
+
+    def log_density(self, mixture: Mixture) -> float:
+        """In nats, up to a constant: a density of means and covariances, whatever coordinates an algorithm takes.
+
+        Σ_k -½ rows log|Σ_k| - ½ tr(λ I Σ_k⁻¹) - ½ κ μ_kᵀ Σ_k⁻¹ μ_k; a shared covariance's trace counts once.
+        """
+        family, k, d = mixture.family, mixture.n_components, mixture.d
+        quadratic, _, constant = mixture.coefficients
+        half_log_det = np.broadcast_to(family.half_log_det_precision(mixture.root, d), k)
+        spread = float(np.sum(quadratic @ self.scatter(family, d)))
+        return self.rows(family, k, d) * float(half_log_det.sum()) + spread + self.shrinkage * float(constant.sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,31 +129,29 @@ class Prior:
     Parameters
     ----------
     regularisation : in the family's own shape, added to every covariance: `reg_covar` of data units, mapped.
+    conjugate : makes the M-step one of maximum a posteriori, which needs no regularisation; None for none.
     empty : {"reseed", "drop", "error"}
         What is done about components that hold too few rows.
     row : the weight of one row: a component should hold as much at least.
+    weight : of all rows, for algorithms that see a part of them; 0 if it is not known.
     """
 
     regularisation: Array
+    conjugate: Conjugate | None = None
     empty: str = "reseed"
     row: float = 1.0
+    weight: float = 0.0
 
     @classmethod
-    def of(
-        cls,
-        covariance_type: str,
-        n_components: int,
-        frame: Frame,
-        reg_covar: float,
-        empty: str = "reseed",
-        row: float = 1.0,
-    ) -> "Prior":
-        """Of settings in data units, for `n_components` components in a frame."""
+    def of(cls, covariance_type: str, n_components: int, frame: Frame, reg_covar: float) -> "Prior":
         family = FAMILIES[covariance_type]
-        regularisation = family.transform(family.isotropic(reg_covar, n_components, frame.d), frame.matrix)
-        return cls(regularisation, empty, row)
+        return cls(family.transform(family.isotropic(reg_covar, n_components, frame.d), frame.matrix))
 
     @property
     def carries(self) -> bool:
         """Whether covariances are positive definite however few rows there are."""
-        return bool(np.any(self.regularisation))
+        return self.conjugate is not None or bool(np.any(self.regularisation))
+
+    def log_density(self, mixture: Mixture) -> float:
+        """What the objective of a fit has beside the log likelihood, in nats: 0 without a conjugate prior."""
+        return 0.0 if self.conjugate is None else self.conjugate.log_density(mixture)

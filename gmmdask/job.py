@@ -16,7 +16,7 @@ from gmmdask.degenerate import distinct_rows, without_spread
 from gmmdask.degenerate import told as too_few
 from gmmdask.execution import Executor, one_thread
 from gmmdask.fit import advance
-from gmmdask.frame import Frame, Prior
+from gmmdask.frame import Conjugate, Frame, Prior
 from gmmdask.initialise import Ground, best_start, in_memory, one_start
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import (
@@ -76,7 +76,7 @@ class Fitted:
 
 def stored_classes() -> dict[str, type]:
     """Names and types of the frozen values that a checkpoint may hold."""
-    plain = (Progress, FirstLook, Moments, Run, Frame, Prior, Mixture, Outcome, Reason)
+    plain = (Progress, FirstLook, Moments, Run, Frame, Prior, Conjugate, Mixture, Outcome, Reason)
     learned = (Stats, Layout, Online, Beginning)
     return {kind.__name__: kind for kind in (*plain, *learned, *State.registry.values(), *all_algorithms(Algorithm))}
 
@@ -218,9 +218,7 @@ class Job:
 
     def _start(self, frame: Frame, look: FirstLook, plan: Plan) -> None:
         settings, start, seed = self.settings, self.settings.start, self.progress.seed
-        row = look.moments.weight / self.source.n
-        known = (settings.reg_covar, settings.empty, row)
-        prior = Prior.of(start.covariance_type, start.n_components, frame, *known)
+        prior = self._prior(frame, look.moments.weight)
         mixed = not look.is_sorted or plan.window == len(plan.parts)
         beginning = Beginning(seed, plan.steps, None, held_out=len(look.held_out) > 0, mixed=mixed)
         if look.whole:
@@ -243,6 +241,13 @@ class Job:
             runs.append(Run(name, settings.algorithm, state, frame, prior, settings.kernel))
         self.progress = replace(self.progress, runs=tuple(runs))
         self.save(now=True)
+
+    def _prior(self, frame: Frame, weight: float) -> Prior:
+        """What the settings say, in the frame, of data of this weight."""
+        settings, k = self.settings, self.settings.start.n_components
+        conjugate, row = Conjugate.named(settings.prior, k, frame.d), weight / self.source.n
+        regularised = Prior.of(settings.start.covariance_type, k, frame, settings.reg_covar)
+        return replace(regularised, conjugate=conjugate, empty=settings.empty, row=row, weight=weight)
 
     def _beside(self, rows: np.ndarray) -> Data:
         """The sample or the held-out rows as data of the driver's process."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gmmdask.covariance._base import Array
-from gmmdask.frame import Prior
+from gmmdask.frame import Conjugate, Prior
 from gmmdask.mixture import Mixture
 from gmmdask.stats import Stats
 
@@ -21,9 +21,24 @@ def m_step(stats: Stats, prior: Prior) -> Mixture:
     """The mixture that maximises the expected log likelihood (Dempster, Laird and Rubin 1977), regularised.
 
     π = N/W, μ = o + S1/N, Σ = (S2 - S1 S1ᵀ/N)/N (summed over components and divided by W if shared), then the
-    prior's regularisation is added.
+    prior's regularisation is added. With a conjugate prior it maximises the expected log posterior instead.
     """
+    if prior.conjugate is not None:
+        return map_step(stats, prior.conjugate)
     family, (mass, shift, scatter) = stats.layout.family, central(stats)
     regularisation = prior.regularisation if family.shared else prior.regularisation[: len(mass)]  # some were dropped
     covariances = family.covariances(scatter, mass, stats.layout.d) + regularisation
     return Mixture(family.name, mass / mass.sum(), stats.origin + shift, covariances)
+
+
+def map_step(stats: Stats, conjugate: Conjugate) -> Mixture:
+    """Maximum a posteriori (Fraley and Raftery 2007): μ = S1/(N + κ), moments about 0, and to the scatter come
+    κN/(κ + N) x̄ x̄ᵀ of every component, and the prior's scale; to what divides it, the prior's rows.
+    """
+    family, (mass, shift, scatter) = stats.layout.family, central(stats)
+    k, d, kappa = len(mass), stats.layout.d, conjugate.shrinkage
+    centres, share = stats.origin + shift, mass / (mass + kappa)
+    between = family.outer((kappa * share)[:, None] * centres, centres)
+    total = scatter + between + conjugate.scatter(family, d)
+    covariances = family.covariances(total, mass + conjugate.rows(family, k, d), d)
+    return Mixture(family.name, mass / mass.sum(), share[:, None] * centres, covariances)

@@ -80,7 +80,10 @@ class StartChosen(Event):
 
 @dataclass(frozen=True)
 class PassDone(Event):
-    """One pass of a run: its lap, lower bound and gain in nats per row (data units), seconds, rows and bytes read."""
+    """One pass of a run: its lap, lower bound and gain in nats per row (data units), seconds, rows and bytes read.
+
+    Under a prior the lower bound has the log prior in it, per row; `log_likelihood` is the bound without.
+    """
 
     lap: int
     lower_bound: float
@@ -88,6 +91,7 @@ class PassDone(Event):
     seconds: float
     rows: int
     bytes: int
+    log_likelihood: float
 
 
 @dataclass(frozen=True)

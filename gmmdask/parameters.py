@@ -9,7 +9,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from gmmdask.algorithms import ALGORITHMS, Algorithm
 from gmmdask.algorithms._stopping import STOPS
 from gmmdask.covariance import FAMILIES
-from gmmdask.frame import EMPTY
+from gmmdask.frame import EMPTY, PRIORS
+
+DEFAULT_REG_COVAR = 1e-6
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -35,4 +37,14 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "memory_limit": [Interval(Integral, 1, None, closed="left"), str, None],
     "sample_rows": [Interval(Integral, 1, None, closed="left"), None],
     "empty": [StrOptions(set(EMPTY))],
+    "prior": [StrOptions(set(PRIORS)), None],
 }
+
+
+def reg_covar_under(prior: str | None, reg_covar: float) -> float:
+    """0 under a prior, which carries covariances itself; ValueError if both are set."""
+    if prior is None:
+        return float(reg_covar)
+    if reg_covar not in (0, DEFAULT_REG_COVAR):
+        raise ValueError(f"reg_covar={reg_covar}: prior={prior!r} takes its place. Set one of them only.")
+    return 0.0

@@ -44,6 +44,8 @@ class Settings:
         `memory_limit`, in the driver's process. It moves no bit.
     empty : {"reseed", "drop", "error"}
         What is done about components that hold too few rows.
+    prior : {None, "mclust"}
+        The conjugate prior of means and covariances; reg_covar is 0 under it.
     """
 
     start: Start
@@ -57,6 +59,7 @@ class Settings:
     kernel: str = "products"
     cache: str = "never"
     empty: str = "reseed"
+    prior: str | None = None
 
     @property
     def family(self) -> Family:
@@ -77,6 +80,7 @@ class Settings:
             "algorithm": self.algorithm.describe(),
             "reg_covar": self.reg_covar,
             "empty": self.empty,
+            "prior": self.prior,
             "n_init": self.n_init,
             "random_state": seed,
             "memory_limit": self.memory_limit,

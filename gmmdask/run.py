@@ -56,7 +56,8 @@ class Teller:
         name, tally, bound = self.run.name, self.tally, note.lower_bound + self.run.frame.log_det
         if lap_done:
             size = self.data.source.d * self.data.source.dtype.itemsize
-            self.emit(PassDone(name, state.laps, bound, note.gain, tally.seconds, tally.rows, tally.rows * size))
+            read, plain = (tally.seconds, tally.rows, tally.rows * size), bound - note.log_prior
+            self.emit(PassDone(name, state.laps, bound, note.gain, *read, plain))
             self.tally = Tally(self.data.source.name)
         else:
             self.emit(StepDone(name, state.laps + 1, state.step, self.data.plan.steps, bound))

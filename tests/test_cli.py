@@ -666,3 +666,27 @@ def test_threads_workers_and_schedulers_give_the_same_bits(data: dict[str, Path]
     assert all(bits(tmp_path / name) == expected for name in ("file", "address", "workers", "cores"))
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
     assert "2 local threads" in done(*fit, "-o", tmp_path / "two", "--threads", 2).stderr
+
+
+def test_priors_and_what_becomes_of_components_without_rows_are_options(tmp_path: Path) -> None:
+    rows = np.repeat(ROWS[:3], 30, axis=0)
+    np.save(tmp_path / "few.npy", rows)
+    model = tmp_path / "m.gmm"
+    fit = ("fit", tmp_path / "few.npy", "-k", 5, "--seed", 0, "--log-format", "json", "-o", model, "--overwrite")
+    told = [strict(line) for line in done(*fit, "--empty", "drop", "--prior", "mclust").stderr.splitlines()]
+    assert {"FewDistinctRows", "ComponentDropped"} <= {event["event"] for event in told}
+    assert load_model(model).mixture.n_components == 3
+    settings = load_model(model).provenance["settings"]
+    assert (settings["empty"], settings["prior"], settings["reg_covar"]) == ("drop", "mclust", 0.0)
+    assert "component" in failed(3, *fit, "--empty", "error")
+    plain = done(*fit[:-3], model, "--overwrite", "--log-format", "plain", "--empty", "drop").stderr
+    assert re.search(r"pass 1: component 4 held \S+ rows, and is dropped", plain)
+    assert "warning: only 3 different rows for 5 components" in plain
+
+
+def test_a_model_that_no_fit_has_made_can_be_inspected_and_scored(tmp_path: Path, data: dict[str, Path]) -> None:
+    part = GaussianMixture.load(data["model"]).conditional({1: 0.5})
+    part.save(tmp_path / "part.gmm")
+    assert "full" in done("inspect", tmp_path / "part.gmm").output
+    np.save(tmp_path / "two.npy", ROWS[:, [0, 2]])
+    assert done("score", tmp_path / "two.npy", "-m", tmp_path / "part.gmm").exit_code == 0

@@ -83,13 +83,14 @@ class Note:
     """What an algorithm wants reported of a step.
 
     The lower bound of the mixture that was evaluated and its gain (nats per row), components of less than one row,
-    and what was done about components that held too few rows.
+    what was done about components that held too few rows, and how much of the bound is the log prior (nats per row).
     """
 
     lower_bound: float
     gain: float | None = None
     empty: tuple[int, ...] = ()
     repairs: tuple[Repair, ...] = ()
+    log_prior: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

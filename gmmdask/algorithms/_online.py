@@ -48,7 +48,8 @@ class Online:
             sums = stats + self.sums.about(stats.origin).scaled(self._past(stats.weight))
         if sums.weight < enough_rows(self.mixture.n_components, self.mixture.n_parameters) and not self.steps:
             return replace(self, sums=sums, rows=rows)
-        following = replace(self, mixture=checked_m_step(sums, prior), sums=sums, rows=rows, steps=self.steps + 1)
+        following = replace(self, sums=sums, rows=rows, steps=self.steps + 1)
+        following = replace(following, mixture=following._m_step(sums, prior))
         return following._averaging() if self.rate == "power" else following
 
     def _past(self, weight: float) -> float:
@@ -70,7 +71,7 @@ class Online:
         """With repaired sums and the mixture that they make; averages begin anew."""
         assert self.sums is not None
         sums = sums.scaled(self.sums.weight / sums.weight)
-        return replace(self, mixture=checked_m_step(sums, prior), sums=sums, older=None, newer=None)
+        return replace(self, mixture=self._m_step(sums, prior), sums=sums, older=None, newer=None)
 
     def result(self, prior: Prior) -> Mixture:
         """The mixture of the averaged statistics (Polyak and Juditsky 1992) if the rate is "power", else the last.
@@ -80,4 +81,10 @@ class Online:
         if self.newer is None:
             return self.mixture
         total = self.newer if self.older is None else self.older.about(self.newer.origin) + self.newer
-        return checked_m_step(total, prior)
+        return self._m_step(total, prior)
+
+    def _m_step(self, sums: Stats, prior: Prior) -> Mixture:
+        """Of sums that a prior is weighed against as if they were worth all rows that have come, or that there are."""
+        if prior.conjugate is not None:
+            sums = sums.scaled(min(self.rows, prior.weight or self.rows) / sums.weight)
+        return checked_m_step(sums, prior)

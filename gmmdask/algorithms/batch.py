@@ -77,13 +77,14 @@ class Batch(Algorithm):
         assert isinstance(state, BatchState)
         assert isinstance(answer, tuple)
         (stats,) = answer
-        bounds = (*state.bounds, stats.log_likelihood / stats.weight)[-3:]
+        log_prior = prior.log_density(state.mixture)
+        bounds = (*state.bounds, (stats.log_likelihood + log_prior) / stats.weight)[-3:]
         gain = bounds[-1] - bounds[-2] if len(bounds) > 1 else None
         following, stats, repairs = state.mended(stats, prior)
         following = replace(
             following, mixture=checked_m_step(stats, prior), laps=state.laps + 1, bounds=() if repairs else bounds
         )
-        return self.resume(following), Note(bounds[-1], gain, following.empty, repairs)
+        return self.resume(following), Note(bounds[-1], gain, following.empty, repairs, log_prior / stats.weight)
 
 
 def checked_m_step(stats: Stats, prior: Prior) -> Mixture:

@@ -99,13 +99,15 @@ class Incremental(Algorithm):
                 following = replace(following, memory=tuple(map(repair.on, following.memory)), total=total)
         if state.laps or beginning.fitted or not following.step:  # rows that have not come yet are stood in for
             following = replace(following, mixture=checked_m_step(total, prior))
-        bound = (following.mixture.expected_log_joint(total) + total.entropy) / (total.weight or 1.0)
+        log_prior = prior.log_density(following.mixture)
+        nats = following.mixture.expected_log_joint(total) + total.entropy + log_prior
+        bound, log_prior = nats / (total.weight or 1.0), log_prior / (total.weight or 1.0)
         if following.step:
-            return following, Note(bound, None, state.empty)
+            return following, Note(bound, None, state.empty, (), log_prior)
         bounds = () if repairs else (*state.bounds, bound)[-3:]
         gain = bound - state.bounds[-1] if state.bounds else None
         following = replace(following, laps=state.laps + 1, bounds=bounds)
-        return self.resume(following), Note(bound, gain, following.empty, repairs)
+        return self.resume(following), Note(bound, gain, following.empty, repairs, log_prior)
 
     def kept_bytes(self, stats_bytes: int, steps: int) -> int:
         return (steps + 4) * stats_bytes

@@ -86,26 +86,34 @@ class Squarem(Algorithm):
         assert isinstance(answer, tuple)
         state, mended, repairs = state.mended(answer[0], prior)
         if repairs:
-            following, stats = anew(state, checked_m_step(mended, prior)), answer[0]
+            following, taken = anew(state, checked_m_step(mended, prior)), 0
         else:
             take = self._single if state.trial is None else judged
-            following, stats = take(state, answer, prior)
-        bounds = (*state.bounds, stats.log_likelihood / stats.weight)[-3:]
+            following, taken = take(state, answer, prior)
+        bound, log_prior = objectives(state, answer, prior)[taken]
+        bounds = (*state.bounds, bound)[-3:]
         gain = bounds[-1] - bounds[-2] if len(bounds) > 1 else None
         following = replace(following, laps=state.laps + 1, bounds=() if repairs else bounds)
-        return self.resume(following), Note(bounds[-1], gain, following.empty, repairs)
+        return self.resume(following), Note(bounds[-1], gain, following.empty, repairs, log_prior)
 
-    def _single(self, state: SquaremState, answer: tuple[Stats, ...], prior: Prior) -> tuple[SquaremState, Stats]:
+    def _single(self, state: SquaremState, answer: tuple[Stats, ...], prior: Prior) -> tuple[SquaremState, int]:
         """After a pass of EM alone: its step, and where the last two steps point to once EM has become slow."""
-        (stats,) = answer
-        mixture, bound = checked_m_step(stats, prior), stats.log_likelihood / stats.weight
+        (stats,), ((bound, _),) = answer, objectives(state, answer, prior)
+        mixture = checked_m_step(stats, prior)
         following = replace(state, mixture=mixture, before=state.mixture)
         if state.before is None or not state.bounds:
-            return following, stats
+            return following, 0
         gain = bound - state.bounds[-1]
         predicted = predicted_gain((*state.bounds, bound), state.ratio)
         following = replace(following, predicted=predicted)
-        return (extrapolated(following, state.before) if 0 <= gain < BEGIN else following), stats
+        return (extrapolated(following, state.before) if 0 <= gain < BEGIN else following), 0
+
+
+def objectives(state: SquaremState, answer: tuple[Stats, ...], prior: Prior) -> list[tuple[float, float]]:
+    """Lower bound and log prior of the mixtures that were asked for, nats per row."""
+    asked = zip((state.mixture, state.trial), answer, strict=False)
+    found = [(stats, prior.log_density(mixture)) for mixture, stats in asked if mixture is not None]
+    return [((stats.log_likelihood + nats) / stats.weight, nats / stats.weight) for stats, nats in found]
 
 
 def anew(state: SquaremState, mixture: Mixture) -> SquaremState:
@@ -138,21 +146,21 @@ def is_usable(mixture: Mixture) -> bool:
         return False
 
 
-def judged(state: SquaremState, answer: tuple[Stats, ...], prior: Prior) -> tuple[SquaremState, Stats]:
-    """After a pass of two mixtures: one step of EM from the better, and what has been learned of steps."""
+def judged(state: SquaremState, answer: tuple[Stats, ...], prior: Prior) -> tuple[SquaremState, int]:
+    """After a pass of two mixtures: one step of EM from the better, what was learned of steps, and which it was."""
     own, tried = answer
     base, last = state.bounds[-2:] if len(state.bounds) > 1 else (state.bounds[-1],) * 2
-    bound = own.log_likelihood / own.weight
+    (bound, _), (other, _) = objectives(state, answer, prior)
     ratio = max(state.ratio or 0.0, (bound - last) / (last - base) if last > base else 0.0)
     longest = state.longest * FACTOR if state.length == state.longest else state.longest
     following = replace(state, trial=None, ratio=ratio, predicted=predicted_gain((last, bound), ratio))
     no_poorer = set(poor(tried, prior)) <= set(poor(own, prior))
-    if tried.log_likelihood >= own.log_likelihood and no_poorer:
+    if other >= bound and no_poorer:
         assert state.trial is not None
         try:
             mixture = checked_m_step(tried, prior)
-            return replace(following, mixture=mixture, before=state.trial, longest=longest), tried
+            return replace(following, mixture=mixture, before=state.trial, longest=longest), 1
         except IllDefinedCovariance:
             pass  # the trial's next step would collapse: as good as rejected
     mixture, longest = checked_m_step(own, prior), max(1.0, state.longest / FACTOR)
-    return replace(following, mixture=mixture, before=state.mixture, longest=longest), own
+    return replace(following, mixture=mixture, before=state.mixture, longest=longest), 0

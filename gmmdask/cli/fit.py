@@ -35,6 +35,9 @@ from gmmdask.cli._options import (
 @click.option("--max-iter", default=100, show_default=True, type=click.IntRange(0), help="Laps over all rows.")
 @how_to_start
 @click.option(
+    "--prior", type=click.Choice(["none", "mclust"]), default="none", show_default=True, help="Prevents collapse."
+)
+@click.option(
     "--empty",
     default="reseed",
     show_default=True,
@@ -118,6 +121,7 @@ def estimator(options: dict[str, Any], reporter: Any) -> Any:
         cache=options["cache"],
         sample_rows=options["sample_rows"],
         empty=options["empty"],
+        prior=None if options["prior"] == "none" else options["prior"],
     )
 
 

@@ -81,6 +81,12 @@ class Family(ABC):
         """Rows that a component must hold for its covariance to be positive definite by them alone."""
         return 1 if self.shared else 2
 
+    @abstractmethod
+    def conjugate(self, degrees: float, d: int) -> tuple[float, Array]:
+        """Of the inverse Wishart or gamma prior with ν degrees of freedom: f, where its log density of a covariance has
+        the term -½ f log|Σ|, and what its scale matrix I adds to scatter, packed (p,).
+        """
+
     # --- densities ---------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -33,6 +33,9 @@ class Diag(Family):
     def covariances(self, scatter: Array, mass: Array, d: int) -> Array:
         return scatter / mass[:, None]
 
+    def conjugate(self, degrees: float, d: int) -> tuple[float, Array]:
+        return degrees + 2, np.ones(d)
+
     def root(self, covariances: Array, d: int) -> Array:
         bad = ~np.all((covariances > 0) & np.isfinite(covariances), axis=1)
         if bad.any():

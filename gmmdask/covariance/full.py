@@ -38,6 +38,9 @@ class Full(Family):
     def rows_needed(self, d: int) -> int:
         return d + 1
 
+    def conjugate(self, degrees: float, d: int) -> tuple[float, Array]:
+        return degrees + d + 1, symmetric.pack(np.eye(d))
+
     def root(self, covariances: Array, d: int) -> Array:
         return np.stack([symmetric.inverse_cholesky(matrix, k) for k, matrix in enumerate(covariances)])
 

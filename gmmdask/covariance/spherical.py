@@ -33,6 +33,9 @@ class Spherical(Family):
     def covariances(self, scatter: Array, mass: Array, d: int) -> Array:
         return scatter[:, 0] / (mass * d)
 
+    def conjugate(self, degrees: float, d: int) -> tuple[float, Array]:
+        return (degrees + 2) / d, np.ones(1)
+
     def root(self, covariances: Array, d: int) -> Array:
         bad = ~((covariances > 0) & np.isfinite(covariances))
         if bad.any():

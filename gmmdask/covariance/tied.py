@@ -36,6 +36,9 @@ class Tied(Family):
     def covariances(self, scatter: Array, mass: Array, d: int) -> Array:
         return symmetric.unpack(scatter[0] / mass.sum(), d)
 
+    def conjugate(self, degrees: float, d: int) -> tuple[float, Array]:
+        return degrees + d + 1, symmetric.pack(np.eye(d))
+
     def root(self, covariances: Array, d: int) -> Array:
         return symmetric.inverse_cholesky(covariances, None)
 

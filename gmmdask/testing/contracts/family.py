@@ -3,14 +3,15 @@
 from typing import ClassVar
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmmdask.algorithms import Batch
 from gmmdask.covariance import FAMILIES, Family
 from gmmdask.covariance._base import Array
 from gmmdask.estep import available
-from gmmdask.frame import Frame, Prior
+from gmmdask.frame import Conjugate, Frame, Prior
 from gmmdask.kernels import kernel_for
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
@@ -265,6 +266,44 @@ class FamilyTests:
         for kernel in available():
             stats = e_step(rows, mixture, kernel, identity_frame(2), [(0, 5000)])
             assert stats.mass.tolist() == [5000.0, 0.0]
+
+    # --- priors ------------------------------------------------------------------------------------------------
+
+    @settings(LAW, max_examples=8)
+    @given(data=st.data(), rng=generators)
+    def test_the_map_step_is_the_maximum_of_the_expected_log_posterior(
+        self, data: st.DataObject, rng: np.random.Generator
+    ) -> None:
+        """By numerical gradient, in unconstrained coordinates: of few rows too, and about any origin."""
+        mixture = data.draw(mixtures(self.covariance_type, max_components=3, max_d=3))
+        rows = data.draw(row_arrays(mixture.d, max_rows=30))
+        stats = e_step(rows, mixture, "centred", identity_frame(mixture.d), [(0, len(rows))])
+        conjugate = Conjugate(0.5 * rng.random() + 0.01, mixture.d + 3 * rng.random(), 0.1 + rng.random())
+        found = m_step(stats, Prior(np.zeros_like(mixture.covariances), conjugate))
+
+        def objective(coordinates: Array) -> float:
+            other = found.at(coordinates)
+            return other.expected_log_joint(stats) + conjugate.log_density(other)
+
+        at, h = found.coordinates(), 1e-4
+        gradient = [(objective(at + step) - objective(at - step)) / (2 * h) for step in h * np.eye(at.size)]
+        np.testing.assert_allclose(gradient, 0, atol=1e-5 * (len(rows) + 10))
+
+    @LAW
+    @given(data=st.data(), rng=generators)
+    def test_the_log_prior_is_that_of_dense_matrices(self, data: st.DataObject, rng: np.random.Generator) -> None:
+        """Its terms but for the power of the determinant, which the maximum above fixes."""
+        mixture = data.draw(mixtures(self.covariance_type))
+        k, d = mixture.n_components, mixture.d
+        conjugate = Conjugate(0.3, d + 2.0, 0.7)
+        power = conjugate.rows(self.family, k, d)
+        own = range(1 if self.family.shared else k)
+        dense = mixture.dense_covariances()
+        inverse, log_det = np.linalg.inv(dense), np.linalg.slogdet(dense)[1]
+        scale = conjugate.scale * (1 if self.family.packed_size(d) > 1 else 1 / d)
+        pull = np.einsum("ki,kij,kj->", mixture.means, inverse, mixture.means)
+        wanted = -0.5 * (power * log_det.sum() + scale * sum(np.trace(inverse[i]) for i in own) + 0.3 * pull)
+        assert conjugate.log_density(mixture) == pytest.approx(wanted, rel=1e-9, abs=1e-9)
 
     # --- fits --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,217 @@
+"""prior="mclust": the formulas of Fraley and Raftery (2007), an objective that never falls, and no collapse."""
+
+import dataclasses
+import json
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gmmdask import GaussianMixture
+from gmmdask.algorithms import Algorithm, Batch, Beginning, Incremental, Online, Squarem, Stochastic
+from gmmdask.covariance import FAMILIES
+from gmmdask.covariance._base import Array
+from gmmdask.frame import Conjugate, Prior
+from gmmdask.mixture import Mixture
+from gmmdask.mstep import m_step
+from gmmdask.outcome import Event, PassDone
+from gmmdask.run import Run
+from gmmdask.testing import reference
+from gmmdask.testing.contracts import AlgorithmTests
+from gmmdask.testing.contracts.algorithm import PLAN
+from gmmdask.testing.passes import e_step, frame_of_rows, identity_frame, parameters_of, run_of
+from gmmdask.testing.strategies import LAW, covariance_types, mixtures, random_mixture, row_arrays
+
+# --- the M-step ------------------------------------------------------------------------------------------------
+
+
+def by_the_book(mixture: Mixture, rows: Array) -> tuple[Array, Array]:
+    """Means and own-shape covariances of one step, from dense moments, by the closed forms with mean 0."""
+    k, d, kappa, nu, scale = *mixture.means.shape, 0.01, mixture.d + 2, mixture.n_components ** (-2 / mixture.d)
+    sums = reference.statistics(rows, parameters_of(mixture), np.zeros((k, d)))
+    means, scatters = [], []
+    for mass, first, second in zip(sums.mass, sums.first, sums.second, strict=True):
+        about = second - np.outer(first, first) / mass
+        scatters.append(about + kappa / ((kappa + mass) * mass) * np.outer(first, first))
+        means.append(first / (mass + kappa))
+    prior, dense, mass = scale * np.eye(d), np.array(scatters), sums.mass
+    forms: dict[str, Callable[[], Array]] = {
+        "full": lambda: (prior + dense) / (nu + mass + d + 2)[:, None, None],
+        "tied": lambda: (prior + dense.sum(axis=0)) / (nu + mass.sum() + d + 1 + k),
+        "diag": lambda: (scale + np.einsum("kii->ki", dense)) / (nu + mass + 3)[:, None],
+        "spherical": lambda: (scale + np.einsum("kii->k", dense)) / (nu + (mass + 1) * d + 2),
+    }
+    return np.array(means), forms[mixture.covariance_type]()
+
+
+@LAW
+@given(data=st.data(), kernel=st.sampled_from(["products", "centred"]))
+def test_one_step_is_that_of_the_closed_forms(data: st.DataObject, kernel: str) -> None:
+    mixture = data.draw(mixtures(data.draw(covariance_types)))
+    rows, (k, d) = data.draw(row_arrays(mixture.d)), mixture.means.shape
+    stats = e_step(rows, mixture, kernel, identity_frame(d), [(0, len(rows))])
+    found = m_step(stats, Prior(np.zeros_like(mixture.covariances), Conjugate.named("mclust", k, d)))
+    means, covariances = by_the_book(mixture, rows)
+    np.testing.assert_allclose(found.means, means, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(found.covariances, covariances, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("covariance_type", FAMILIES)
+def test_an_empty_component_is_where_the_prior_has_it(covariance_type: str) -> None:
+    mixture = random_mixture(np.random.default_rng(0), covariance_type, 3, 2)
+    stats = e_step(mixture.sample(90, np.random.default_rng(0))[0], mixture, "products", identity_frame(2), [(0, 90)])
+    stats.mass[1] = stats.first[1] = 0.0
+    if not mixture.family.shared:
+        stats.second[1] = 0.0
+    found = m_step(stats, Prior(np.zeros_like(mixture.covariances), Conjugate.named("mclust", 3, 2)))
+    np.testing.assert_allclose(found.means[1], 0, atol=1e-12)
+    assert np.isfinite(found.root).all()
+
+
+def test_a_mini_batch_does_not_make_the_prior_weigh_more() -> None:
+    """Running sums are worth fewer rows than have come; the prior is that of all rows."""
+    mixture = random_mixture(np.random.default_rng(0), "diag", 2, 2)
+    stats = e_step(mixture.sample(400, np.random.default_rng(0))[0], mixture, "products", identity_frame(2), [(0, 400)])
+    prior = Prior(np.zeros((2, 2)), Conjugate.named("mclust", 2, 2), weight=400.0)
+    whole = m_step(stats, prior)
+    for worth, rows in ((0.01, 400.0), (1.0, 4000.0), (3.0, 400.0)):
+        online = Online(mixture, "equal", 0.6, rows=rows)
+        found = online._m_step(stats.scaled(worth), prior)
+        np.testing.assert_allclose(found.covariances, whole.covariances, rtol=1e-12)
+
+
+# --- algorithms ------------------------------------------------------------------------------------------------
+
+
+class Penalised:
+    """Runs under the prior."""
+
+    algorithm: ClassVar[Algorithm]
+
+    @pytest.fixture
+    def run(self, start: Mixture, rows: Array) -> Run:
+        run = run_of("run", self.algorithm, start, frame_of_rows(start, rows), 0.0, Beginning(3, PLAN.steps))
+        prior = dataclasses.replace(run.prior, conjugate=Conjugate.named("mclust", *start.means.shape), weight=650.0)
+        return dataclasses.replace(run, prior=prior)
+
+    def test_both_bounds_are_told(self, run: Run, rows: Array) -> None:
+        passes: list[PassDone] = []
+
+        def emit(event: Event) -> None:
+            if isinstance(event, PassDone):
+                passes.append(event)
+
+        self.ended(run, rows, emit=emit)  # type: ignore[attr-defined]
+        assert all(event.log_likelihood != event.lower_bound for event in passes)
+
+
+class TestBatchWithAPrior(Penalised, AlgorithmTests):
+    algorithm, max_iter, monotone = Batch(tol=0, max_iter=12), 12, True
+
+
+class TestSquaremWithAPrior(Penalised, AlgorithmTests):
+    algorithm, max_iter, monotone = Squarem(Batch(tol=0, max_iter=14)), 14, True
+
+
+class TestIncrementalWithAPrior(Penalised, AlgorithmTests):
+    algorithm, max_iter, monotone = Incremental(tol=0, max_iter=4), 4, True
+
+
+# --- fits ------------------------------------------------------------------------------------------------------
+
+HUNDRED = np.random.default_rng(0).normal(size=(100, 3)) * [1.0, 30.0, 0.1] + [0.0, 1e4, 0.0]
+HARD = {
+    "50 components": (HUNDRED, 50),
+    "duplicates": (np.repeat(HUNDRED[:7], 20, axis=0), 5),
+    "more components than rows that differ": (np.repeat(HUNDRED[:4], 20, axis=0), 6),
+    "one row, repeated": (np.tile(HUNDRED[0], (40, 1)), 3),
+    "one row": (HUNDRED[:1], 1),
+    "a constant feature": (np.column_stack([HUNDRED, np.ones(100)]), 4),
+}
+
+
+@pytest.mark.parametrize("covariance_type", FAMILIES)
+@pytest.mark.parametrize("case", HARD)
+@pytest.mark.parametrize("init_params", ["kmeans", "random_from_data"])
+def test_nothing_collapses(case: str, init_params: str, covariance_type: str) -> None:
+    rows, k = HARD[case]
+    settings = {"covariance_type": covariance_type, "init_params": init_params, "random_state": 0, "prior": "mclust"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of rows that lack spread, and of convergence
+        found = GaussianMixture(k, max_iter=30, **settings).fit(rows)
+    for numbers in (found.weights_, found.means_, found.covariances_, found.precisions_cholesky_):
+        assert np.isfinite(numbers).all()
+    spread = np.maximum(rows.var(axis=0), 1e-300)
+    spread[rows.var(axis=0) < 1e-12] = 1.0  # where the data says nothing, the prior has the data's unit
+    if covariance_type == "spherical":
+        spread[:] = rows.var(axis=0).mean() or 1.0
+    variances = np.einsum("kii->ki", found.mixture_.dense_covariances())
+    assert (variances / spread).min() > 1e-4 / len(rows)
+    assert np.isfinite(found.score_samples(rows)).all()
+
+
+@pytest.mark.parametrize("covariance_type", FAMILIES)
+@pytest.mark.parametrize("accelerate", [None, "squarem"])
+def test_the_objective_never_falls_and_the_history_has_both(covariance_type: str, accelerate: str | None) -> None:
+    rows = HUNDRED[:60]
+    settings = {"covariance_type": covariance_type, "accelerate": accelerate, "prior": "mclust", "random_state": 0}
+    found = GaussianMixture(4, tol=0, max_iter=25, **settings).fit(rows)
+    assert "reseeded" not in found.outcome_.sentence
+    bounds = np.array(found.lower_bounds_)
+    assert np.all(np.diff(bounds) >= -1e-12 * np.abs(bounds[1:]))
+    last = GaussianMixture(4, tol=0, max_iter=26, **settings).fit(rows).history_[-1]
+    assert last["log_likelihood"] == pytest.approx(found.score(rows), abs=1e-9)
+    assert last["lower_bound"] != last["log_likelihood"]
+    plain = GaussianMixture(4, tol=0, max_iter=3, covariance_type=covariance_type, random_state=0).fit(rows)
+    assert [row["log_likelihood"] for row in plain.history_] == plain.lower_bounds_
+
+
+@pytest.mark.parametrize("covariance_type", FAMILIES)
+def test_a_fit_under_the_prior_commutes_with_units_and_offsets(covariance_type: str) -> None:
+    scale = 250.0 if covariance_type == "spherical" else np.array([1e3, 1e-3, 7.0])
+    start = {"weights_init": [0.5, 0.5], "covariance_type": covariance_type, "tol": 0, "max_iter": 8}
+    fits = []
+    for unit, offset in ((1.0, 0.0), (scale, 5.0)):
+        rows = HUNDRED * unit + offset
+        precision = np.linalg.inv(np.diag(rows.var(axis=0)))
+        if covariance_type == "spherical":
+            precision = 1 / np.full(2, rows.var(axis=0).mean())
+        elif covariance_type == "diag":
+            precision = np.tile(np.diag(precision), (2, 1))
+        elif covariance_type == "full":
+            precision = np.tile(precision, (2, 1, 1))
+        given = {"means_init": rows[:2], "precisions_init": precision}
+        fits.append(GaussianMixture(2, prior="mclust", **start, **given).fit(rows))
+    np.testing.assert_allclose(fits[1].means_, fits[0].means_ * scale + 5.0, rtol=1e-7)
+    np.testing.assert_allclose(fits[1].weights_, fits[0].weights_, rtol=1e-7)
+
+
+def test_stochastic_em_ends_near_the_batch_fit() -> None:
+    mixture = random_mixture(np.random.default_rng(3), "full", 3, 2, separation=4.0)
+    rows = mixture.sample(4000, np.random.default_rng(0))[0]
+    settings = {"prior": "mclust", "random_state": 0, "sample_rows": 500}
+    batch = GaussianMixture(3, tol=1e-5, **settings).fit(rows)
+    online = GaussianMixture(3, algorithm=Stochastic(tol=0, max_iter=2), **settings).fit(rows)
+    assert online.score(rows) == pytest.approx(batch.score(rows), abs=2e-3)
+
+
+def test_the_prior_takes_the_place_of_reg_covar(tmp_path: Any) -> None:
+    with pytest.raises(ValueError, match=r"reg_covar=0\.001: prior='mclust' takes its place"):
+        GaussianMixture(2, prior="mclust", reg_covar=1e-3).fit(HUNDRED)
+    with pytest.raises(ValueError, match="prior='mclust': partial_fit learns without a prior"):
+        GaussianMixture(2, prior="mclust").partial_fit(HUNDRED)
+    with pytest.raises(ValueError, match="The 'prior' parameter of GaussianMixture must be"):
+        GaussianMixture(2, prior="flat").fit(HUNDRED)
+    checkpoint = tmp_path / "c"
+    found = GaussianMixture(2, prior="mclust", random_state=0, checkpoint=checkpoint).fit(HUNDRED)
+    again = GaussianMixture(2, prior="mclust", random_state=0, checkpoint=checkpoint).fit(HUNDRED, resume=True)
+    assert again.means_.tobytes() == found.means_.tobytes()
+    with pytest.raises(ValueError, match="prior: 'mclust' then, None now"):
+        GaussianMixture(2, random_state=0, checkpoint=checkpoint).fit(HUNDRED, resume=True)
+    assert json.loads(json.dumps(found.provenance_))["settings"]["prior"] == "mclust"
+    found.save(tmp_path / "m.gmm")
+    assert GaussianMixture.load(tmp_path / "m.gmm").prior == "mclust"
