@@ -7,9 +7,10 @@ import numpy as np
 from gmmdask.covariance._base import Array
 from gmmdask.frame import Prior
 from gmmdask.mstep import central
-from gmmdask.stats import ROUNDING, Stats
+from gmmdask.stats import Stats
 
 RESEEDS = 3  # a component, on average, in one run: what is empty again after that, the data does not have
+SLACK = 1e-3  # a component that sits on one row holds all of it but for a little, and may stay
 NO_SPREAD = 1e-10  # variance in the frame: rows that differ by less are the same row, and cannot be split
 HALF = (2 / np.pi) ** 0.5  # standard deviations from the middle of a Gaussian to the mean of one half
 
@@ -46,8 +47,8 @@ def without_rows(stats: Stats, prior: Prior) -> tuple[int, ...]:
 
 
 def lighter(stats: Stats, mass: float) -> tuple[int, ...]:
-    """Components of less than this mass, beyond rounding."""
-    return tuple(int(k) for k in np.flatnonzero(stats.mass < mass * (1 - ROUNDING)))
+    """Components of certainly less than this mass."""
+    return tuple(int(k) for k in np.flatnonzero(stats.mass < mass * (1 - SLACK)))
 
 
 def poor(stats: Stats, prior: Prior) -> tuple[int, ...]:

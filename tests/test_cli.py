@@ -672,14 +672,14 @@ def test_priors_and_what_becomes_of_components_without_rows_are_options(tmp_path
     rows = np.repeat(ROWS[:3], 30, axis=0)
     np.save(tmp_path / "few.npy", rows)
     model = tmp_path / "m.gmm"
-    fit = ("fit", tmp_path / "few.npy", "-k", 5, "--seed", 0, "--log-format", "json", "-o", model, "--overwrite")
-    told = [strict(line) for line in done(*fit, "--empty", "drop", "--prior", "mclust").stderr.splitlines()]
+    fit = ("fit", tmp_path / "few.npy", "-k", 5, "--seed", 0, "-o", model, "--overwrite", "--log-format")
+    told = [strict(line) for line in done(*fit, "json", "--empty", "drop", "--prior", "mclust").stderr.splitlines()]
     assert {"FewDistinctRows", "ComponentDropped"} <= {event["event"] for event in told}
     assert load_model(model).mixture.n_components == 3
     settings = load_model(model).provenance["settings"]
     assert (settings["empty"], settings["prior"], settings["reg_covar"]) == ("drop", "mclust", 0.0)
-    assert "component" in failed(3, *fit, "--empty", "error")
-    plain = done(*fit[:-3], model, "--overwrite", "--log-format", "plain", "--empty", "drop").stderr
+    assert "component" in failed(3, *fit, "plain", "--empty", "error")
+    plain = done(*fit, "plain", "--empty", "drop").stderr
     assert re.search(r"pass 1: component 4 held \S+ rows, and is dropped", plain)
     assert "warning: only 3 different rows for 5 components" in plain
 
