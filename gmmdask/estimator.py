@@ -273,6 +273,7 @@ class GaussianMixture(FittedMixture):
         """The start: where the last fit ended, or as the parameters have it."""
         k = int(self.n_components)
         if warm:
+            k = min(k, len(self.means_)) if self.empty == "drop" else k  # what was dropped stays so
             now, then = (k, d, self.covariance_type), (*self.means_.shape, self.mixture_.covariance_type)
             if now != then:
                 raise ValueError(
