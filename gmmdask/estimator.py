@@ -20,7 +20,7 @@ from gmmdask.fitted import FittedMixture
 from gmmdask.initialise import Start
 from gmmdask.job import Fitted, Job
 from gmmdask.outcome import Callback, Event
-from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, reg_covar_under
+from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, check_stream, reg_covar_under
 from gmmdask.planning import Settings, sample_sizes
 from gmmdask.record import is_of
 from gmmdask.sources import DataError, Source, open_source
@@ -207,13 +207,8 @@ class GaussianMixture(FittedMixture):
         return self
 
     def _new_stream(self, d: int) -> Stream:
+        check_stream(self.algorithm, self.empty, self.prior)
         algorithm = self.algorithm if isinstance(self.algorithm, Stochastic) else Stochastic()
-        if not isinstance(self.algorithm, Stochastic) and self.algorithm not in ("em", "stochastic"):
-            raise ValueError(f"partial_fit learns by algorithm='stochastic', not by {self.algorithm!r}.")
-        if self.empty != "reseed":
-            raise ValueError(f"empty={self.empty!r}: partial_fit leaves components without rows as they are. Unset it.")
-        if self.prior is not None:
-            raise ValueError(f"prior={self.prior!r}: partial_fit learns without a prior. Unset it.")
         state = self.random_state
         seed = int(state) if isinstance(state, Integral) else int(check_random_state(state).randint(2**31))
         start = self._start(d, self.warm_start and hasattr(self, "means_"))

@@ -157,11 +157,8 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _derived(self, kind: str, mixture: Mixture, features: list[int]) -> Self:
         """A fitted estimator of some of the features."""
-        estimator = type(self)._of(model_of(mixture, kind, of=self.mixture_.digest, features=features))
         names = self._features.kept(features)
-        if names is not None:
-            estimator.feature_names_in_ = names
-        return estimator
+        return type(self)._of(model_of(mixture, kind, names, of=self.mixture_.digest, features=features))
 
     def marginal(self, features: Sequence[int | str]) -> Self:
         """The mixture of some features alone, in this order, of the same covariance type.

@@ -11,7 +11,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from gmmdask.conditioning import conditional, marginal
 from gmmdask.covariance import FAMILIES
-from gmmdask.covariance._base import Array
 from gmmdask.initialise import Start, checked
 from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model
@@ -22,9 +21,9 @@ THEIRS = ("full", "tied", "diag", "spherical")  # families that scikit-learn kno
 TOLD = ("converged_", "n_iter_", "lower_bound_", "lower_bounds_", "feature_names_in_")  # attributes beside the mixture
 
 
-def model_of(mixture: Mixture, kind: str, **told: Any) -> Model:
-    """A model of a mixture that no fit has made: its provenance says where it came from."""
-    return Model(mixture, {"data": {"kind": kind, **told}, "versions": versions()})
+def model_of(mixture: Mixture, kind: str, names: tuple[str, ...] | None = None, **told: Any) -> Model:
+    """A model of a mixture that no fit has made, with names of features: its provenance says where it came from."""
+    return Model(mixture, {"data": {"kind": kind, **told}, "versions": versions()}, feature_names=names)
 
 
 # --- parameters ----------------------------------------------------------------------------------------------------
@@ -155,9 +154,9 @@ class Features:
             raise ValueError(f"feature {twice[0]!r} is named more than once: name each once.")
         return found
 
-    def kept(self, indices: Sequence[int]) -> Array | None:
-        """Names of these features, as an estimator holds them."""
-        return None if self.names is None else np.array([self.names[i] for i in indices], dtype=object)
+    def kept(self, indices: Sequence[int]) -> tuple[str, ...] | None:
+        """Names of these features."""
+        return None if self.names is None else tuple(self.names[i] for i in indices)
 
 
 def marginal_of(mixture: Mixture, features: Features, wanted: Sequence[Any]) -> tuple[Mixture, list[int]]:

@@ -272,9 +272,7 @@ class Job:
         rows = tuple(row for row in history if row["run"] == best.name)
         assert best.state.outcome is not None
         stages = (*self.progress.stages, passes_stage(rows))
-        outcome = best.state.outcome
-        if too_few_rows:
-            outcome = replace(outcome, sentence=f"{outcome.sentence} {too_few_rows}")
+        outcome = replace(best.state.outcome, sentence=f"{best.state.outcome.sentence} {too_few_rows}".rstrip())
         if not look.whole:
             outcome = replace(outcome, took=in_words(stages))
         provenance = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from gmmdask.algorithms import ALGORITHMS, Algorithm
+from gmmdask.algorithms import ALGORITHMS, Algorithm, Stochastic
 from gmmdask.algorithms._stopping import STOPS
 from gmmdask.covariance import FAMILIES
 from gmmdask.frame import EMPTY, PRIORS
@@ -48,3 +48,13 @@ def reg_covar_under(prior: str | None, reg_covar: float) -> float:
     if reg_covar not in (0, DEFAULT_REG_COVAR):
         raise ValueError(f"reg_covar={reg_covar}: prior={prior!r} takes its place. Set one of them only.")
     return 0.0
+
+
+def check_stream(algorithm: str | Algorithm, empty: str, prior: str | None) -> None:
+    """Refuses with a ValueError what `partial_fit` cannot do."""
+    if not isinstance(algorithm, Stochastic) and algorithm not in ("em", "stochastic"):
+        raise ValueError(f"partial_fit learns by algorithm='stochastic', not by {algorithm!r}.")
+    if empty != "reseed":
+        raise ValueError(f"empty={empty!r}: partial_fit leaves components without rows as they are. Unset it.")
+    if prior is not None:
+        raise ValueError(f"prior={prior!r}: partial_fit learns without a prior. Unset it.")
