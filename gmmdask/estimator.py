@@ -79,8 +79,7 @@ class GaussianMixture(FittedMixture):
     converged_, n_iter_ (passes), lower_bound_ and lower_bounds_ (nats per row), n_features_in_,
     feature_names_in_ (d,), if the columns have names and all are strings,
     stream_ (what `partial_fit` has learned so far, see `gmmdask.stream.Stream`; else None),
-    history_ (one dict per pass: lower bound, log likelihood, gain, seconds, rows, bytes),
-    outcome_ (why it ended, in words).
+    history_ (a dict a pass: lower bound, log likelihood, gain, seconds, rows, bytes), outcome_ (why it ended).
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
