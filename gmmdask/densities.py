@@ -95,7 +95,7 @@ def refuse_bad_rows(block: Block, joint: np.ndarray, name: str) -> None:
     if not bad.any():
         return
     at = int(np.argmax(bad))
-    row = block.first_row + at
+    row = block.numbers[at]
     if not np.isfinite(block.rows[at]).all():
         raise DataError(f"{name}: Input contains NaN or infinity, first in row {row}. Drop or impute such rows first.")
     raise DataError(

@@ -144,7 +144,10 @@ class Sums:
 
 @dataclass(frozen=True, eq=False)
 class LogDensities:
-    """The work of a pass over held-out rows: their log densities under the mixtures of E-steps, in the frames."""
+    """The work of a pass over held-out rows: their log densities under the mixtures of E-steps, in the frames.
+
+    Where rows have weights, these are a last line.
+    """
 
     steps: tuple[tuple[Frame, EStep], ...]
     block_rows: int
@@ -157,7 +160,7 @@ class LogDensities:
             )
             for frame, step in self.steps
         ]
-        found = [np.empty((len(held), 0))]
+        found = list[Array]()
         for block in blocks:
             lines = []
             for entered, kernel in held:
@@ -165,7 +168,7 @@ class LogDensities:
                 if kernel.needs_quadratic:
                     entered.quadratic(features)
                 lines.append(soft_assignment(kernel.log_joint(features)))
-            found.append(np.stack(lines))
+            found.append(np.stack(lines if block.weights is None else [*lines, block.weights]))
         return Columns(np.hstack(found))
 
 
@@ -179,11 +182,18 @@ class Columns:
         return Columns(np.hstack([self.values, other.values]))
 
 
-def assigned_stats(layout: Layout, frame: Frame, rows: np.ndarray, assigned: np.ndarray, step: int = 8192) -> Stats:
+def assigned_stats(
+    layout: Layout,
+    frame: Frame,
+    rows: np.ndarray,
+    assigned: np.ndarray,
+    step: int = 8192,
+    weights: Array | None = None,
+) -> Stats:
     """Statistics in the frame of rows (m, d) that are assigned already: how k-means starts.
 
     `assigned` holds responsibilities (K, m), or components (m,) with -1 for rows that belong to none. Two sweeps, the
-    second about the means of the first, so that a component of equal rows has scatter zero exactly.
+    second about the means of the first, so that a component of equal rows has scatter zero exactly. `weights` (m,).
     """
     family, components = layout.family, np.arange(layout.n_components)[:, None]
     features = Features(family, frame, step)
@@ -192,6 +202,8 @@ def assigned_stats(layout: Layout, frame: Frame, rows: np.ndarray, assigned: np.
         for start in range(0, len(rows), step):
             part = assigned[..., start : start + step]
             resp = part if part.ndim == 2 else (part == components).astype(np.float64)
+            if weights is not None:
+                resp = resp * weights[start : start + step]
             yield features.enter(rows[start : start + step])[features.p : -1], resp
 
     stats = Stats.zero(layout)

@@ -24,6 +24,7 @@ from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, check_stream, reg
 from gmmdask.planning import Settings, sample_sizes
 from gmmdask.record import is_of
 from gmmdask.sources import DataError, Source, open_source
+from gmmdask.sources.weights import weighted
 from gmmdask.stream import Stream
 from gmmdask.verbose import Verbose
 
@@ -139,12 +140,16 @@ class GaussianMixture(FittedMixture):
 
     # --- fitting -----------------------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, *, scheduler: Any = None, resume: bool = False) -> Self:
+    def fit(
+        self, X: Any, y: Any = None, *, sample_weight: Any = None, scheduler: Any = None, resume: bool = False
+    ) -> Self:
         """Fits the mixture to X, n rows of d features.
 
         Parameters
         ----------
         X : array, path or source; see `gmmdask.sources.open_source`.
+        sample_weight : (n,) weights of the rows, or None for ones; an array, path or source like X. A row of weight two
+            counts as two such rows, one of weight zero as none.
         scheduler : None (the current Dask client, else threads), a Client, an address, "threads" or "synchronous".
         resume : continue from `checkpoint` if there is one.
 
@@ -156,7 +161,7 @@ class GaussianMixture(FittedMixture):
             For trouble with a cluster or storage; the checkpoint is kept.
         """
         self._validate_params()
-        source = open_source(X)
+        source = weighted(open_source(X), sample_weight)
         if resume and self.checkpoint is None:
             raise ValueError("resume=True needs the checkpoint to go on from: set checkpoint=.")
         with open_executor(scheduler) as executor:

@@ -48,9 +48,10 @@ def advance(
             began = time.perf_counter()
             answers = answers_to(group, data, held_out)
             seconds = time.perf_counter() - began
+            rows = sum(piece.rows for piece in group[0][1].slices or data.plan.everything)
             for (run, request), answer in zip(group, answers, strict=True):
                 teller = tellers[run.name]
-                teller.tally.add(seconds, answer[0] if isinstance(answer, tuple) else None)
+                teller.tally.add(seconds, answer[0] if isinstance(answer, tuple) else None, rows)
                 state, note = run.algorithm.tell(run.state, answer, run.prior)
                 following[run.name] = replace(run, state=state)
                 lap_done = state.laps > run.state.laps
@@ -83,7 +84,8 @@ def answers_to(group: list[Asked], data: Data, held_out: Data | None) -> list[An
     )
     if first.held_out:
         assert held_out is not None
-        values = iter(held_out.sums(LogDensities(steps, held_out.plan.block_rows)).values)
-        return [np.stack(list(islice(values, len(request.steps)))) for _, request in group]
+        lines = held_out.sums(LogDensities(steps, held_out.plan.block_rows)).values
+        values, weights = iter(lines), lines[len(steps) :]
+        return [np.stack([*islice(values, len(request.steps)), *weights]) for _, request in group]
     found = iter(data.sums(ESteps(steps, data.plan.block_rows), first.slices).items)
     return [tuple(islice(found, len(request.steps))) for _, request in group]

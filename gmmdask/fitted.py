@@ -29,6 +29,7 @@ from gmmdask.outcome import Outcome, Reason
 from gmmdask.predict import predict, reference_quantiles, total_score
 from gmmdask.quantiles import Quantiles
 from gmmdask.sources import Source, open_source
+from gmmdask.sources.weights import weighted
 from gmmdask.statistics import Statistics
 from gmmdask.stream import STATES, Streamed
 
@@ -91,11 +92,16 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Log density of each row in nats, (n,): NumPy for rows in memory, else lazy dask."""
         return self._predict(X, "score")
 
-    def score(self, X: Any, y: Any = None, *, scheduler: Any = None) -> float:
-        """Mean log density of the rows, nats per row, by one pass."""
-        source = self._open(X)
+    def _total(self, X: Any, sample_weight: Any, scheduler: Any = None) -> tuple[float, float]:
+        """Log likelihood of the rows, nats, and their weight."""
+        source = weighted(self._open(X), sample_weight)
         with open_executor(scheduler) as executor:
-            return total_score(self.mixture_, source, executor) / source.n
+            return total_score(self.mixture_, source, executor)
+
+    def score(self, X: Any, y: Any = None, *, sample_weight: Any = None, scheduler: Any = None) -> float:
+        """Mean log density of the rows, nats per row (or unit of weight), by one pass."""
+        log_likelihood, weight = self._total(X, sample_weight, scheduler)
+        return log_likelihood / weight
 
     def outliers(self, X: Any, fraction: float = 0.01, *, reference: Any = None, scheduler: Any = None) -> Any:
         """Whether each row is less likely than the least likely `fraction` of the training rows, (n,) of bool.
@@ -121,20 +127,19 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 known = reference_quantiles(self.mixture_, self._open(reference), executor)
         return predict(self.mixture_, source, "outlier", known.threshold(fraction))
 
-    def bic(self, X: Any) -> float:
-        """Bayesian information criterion, -2 LL + p log n; smaller is better."""
-        source = open_source(X)
-        return float(-2 * self.score(source) * source.n + self.mixture_.n_parameters * np.log(source.n))
+    def bic(self, X: Any, *, sample_weight: Any = None) -> float:
+        """Bayesian information criterion, -2 LL + p log W, W the rows or their weight; smaller is better."""
+        log_likelihood, weight = self._total(X, sample_weight)
+        return float(-2 * log_likelihood + self.mixture_.n_parameters * np.log(weight))
 
-    def aic(self, X: Any) -> float:
+    def aic(self, X: Any, *, sample_weight: Any = None) -> float:
         """Akaike information criterion, -2 LL + 2 p; smaller is better."""
-        source = open_source(X)
-        return float(-2 * self.score(source) * source.n + 2 * self.mixture_.n_parameters)
+        return -2 * self._total(X, sample_weight)[0] + 2 * self.mixture_.n_parameters
 
-    def statistics(self, X: Any, *, scheduler: Any = None) -> Statistics:
+    def statistics(self, X: Any, *, sample_weight: Any = None, scheduler: Any = None) -> Statistics:
         """Sufficient statistics of the rows at this mixture, by one pass: they add, and are kept instead of rows."""
         source = self._open(X)
-        return Statistics.of(self.mixture_, source, scheduler=scheduler)
+        return Statistics.of(self.mixture_, source, sample_weight=sample_weight, scheduler=scheduler)
 
     def sample(self, n_samples: int = 1) -> tuple[Array, np.ndarray]:
         """Rows (n_samples, d) drawn from the mixture, and their components (n_samples,), in order of component."""

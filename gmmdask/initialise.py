@@ -24,6 +24,7 @@ from gmmdask.outcome import Callback, StartChosen
 from gmmdask.plan import make_plan
 from gmmdask.run import Run
 from gmmdask.sources import ArraySource
+from gmmdask.sources.weights import weighted
 from gmmdask.stats import Layout, Stats
 from gmmdask.task import Data
 
@@ -128,8 +129,12 @@ def check_precisions(family: Family, precisions: Array, d: int) -> None:
         ) from None
 
 
-def assign(method: str, rows: np.ndarray, k: int, random: np.random.RandomState) -> np.ndarray:
+def assign(
+    method: str, rows: np.ndarray, k: int, random: np.random.RandomState, weights: Array | None = None
+) -> np.ndarray:
     """Rows (m, d) assigned to K components as scikit-learn's GaussianMixture draws them from the same `random`.
+
+    Rows with weights (m,) are drawn, and attract the centres of k-means, in proportion.
 
     Returns
     -------
@@ -142,25 +147,35 @@ def assign(method: str, rows: np.ndarray, k: int, random: np.random.RandomState)
     if method == "kmeans":
         with warnings.catch_warnings():  # a fit says itself, and once, where rows are too few
             warnings.filterwarnings("ignore", "Number of distinct clusters", ConvergenceWarning)
-            return KMeans(n_clusters=k, n_init=1, random_state=random).fit(rows).labels_
+            return KMeans(n_clusters=k, n_init=1, random_state=random).fit(rows, sample_weight=weights).labels_
     if method == "random_from_data":
-        chosen = random.choice(m, size=k, replace=False)
+        shares = None if weights is None else weights / weights.sum()
+        chosen = random.choice(m, size=k, replace=False, p=shares)
     else:
-        _, chosen = kmeans_plusplus(rows, k, random_state=random)
+        _, chosen = kmeans_plusplus(rows, k, sample_weight=weights, random_state=random)
     components = np.full(m, -1)
     components[chosen] = np.arange(k)
     return components
 
 
-def one_start(start: Start, rows: np.ndarray, frame: Frame, prior: Prior, random: np.random.RandomState) -> Mixture:
+def one_start(
+    start: Start,
+    rows: np.ndarray,
+    frame: Frame,
+    prior: Prior,
+    random: np.random.RandomState,
+    weights: Array | None = None,
+) -> Mixture:
     """A mixture in frame coordinates from one draw of the method, given parameters put in their place."""
     if start.complete:
         return frame.mixture_in(_given(start, None))
     whitened = start.method == "kmeans-whitened"
     seen = frame.points_in(rows.astype(np.float64)) if whitened else rows
-    assigned = assign("kmeans" if whitened else start.method, seen, start.n_components, random)
+    assigned = assign("kmeans" if whitened else start.method, seen, start.n_components, random, weights)
+    if weights is not None and assigned.min() < 0:
+        weights = None  # components of one row each, in whose choice the weights have had their say
     layout = Layout(start.covariance_type, start.n_components, frame.d, frame.digest)
-    mixture = m_step(assigned_stats(layout, frame, rows, assigned), prior)
+    mixture = m_step(assigned_stats(layout, frame, rows, assigned, weights=weights), prior)
     return frame.mixture_in(_given(start, frame.mixture_out(mixture))) if start.given else mixture
 
 
@@ -178,16 +193,21 @@ def _given(start: Start, found: Mixture | None) -> Mixture:
     return Mixture(start.covariance_type, weights, means, covariances)
 
 
-def in_memory(rows: np.ndarray, covariance_type: str, n_components: int, executor: Executor) -> Data:
+def in_memory(
+    rows: np.ndarray, covariance_type: str, n_components: int, executor: Executor, weights: Array | None = None
+) -> Data:
     """The sample or the held-out rows as data for the same driver."""
-    source = ArraySource(rows, "the sample")
+    source = weighted(ArraySource(rows, "the sample"), weights)
     block = block_rows(FAMILIES[covariance_type], source.d, n_components)
     return Data(source, make_plan(source.edges, source.d, block), executor)
 
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """What a start is found on, and with: the sample (as stored, and as data), held-out rows, frame, prior, kernel."""
+    """What a start is found on, and with: the sample (as stored, and as data), held-out rows, frame, prior, kernel.
+
+    `weights` (m,) are those of the sample's rows, None where all weigh one.
+    """
 
     rows: np.ndarray
     sample: Data
@@ -195,6 +215,11 @@ class Ground:
     frame: Frame
     prior: Prior
     kernel: str = "products"
+    weights: Array | None = None
+
+    def one_start(self, start: Start, random: np.random.RandomState) -> Mixture:
+        """One draw on the sample."""
+        return one_start(start, self.rows, self.frame, self.prior, random, self.weights)
 
     def fit(self, mixtures: Sequence[Mixture], algorithm: Algorithm) -> list[Mixture]:
         """Each mixture after the algorithm has run on the sample, one after another: only one takes memory."""
@@ -210,10 +235,9 @@ class Ground:
         step = len(self.rows) // max(10_000, factor * start.n_parameters(self.frame.d))
         if step < 2:
             return self
-        rows = self.rows[::step]
-        return replace(
-            self, rows=rows, sample=in_memory(rows, start.covariance_type, start.n_components, self.sample.executor)
-        )
+        rows, weights = self.rows[::step], None if self.weights is None else self.weights[::step]
+        data = in_memory(rows, start.covariance_type, start.n_components, self.sample.executor, weights)
+        return replace(self, rows=rows, weights=weights, sample=data)
 
     def best(self, mixtures: Sequence[Mixture], most: int) -> list[Mixture]:
         """So many at most of the best by held-out score; they stay in their order."""
@@ -245,12 +269,12 @@ def best_start(start: Start, n_init: int, seed: int, ground: Ground, emit: Callb
     """
     began = time.perf_counter()
     if start.given:
-        return one_start(start, ground.rows, ground.frame, ground.prior, generator(seed, 0))
+        return ground.one_start(start, generator(seed, 0))
     arena, mixtures = ground.thinned(start, START_FACTOR), []
     for index in range(max(n_init, LEAST_STARTS)):
         alternate = start.method == "kmeans" and index % 2 == 1
         this = replace(start, method="kmeans-whitened") if alternate else start
-        mixtures.append(one_start(this, arena.rows, ground.frame, ground.prior, generator(seed, index)))
+        mixtures.append(arena.one_start(this, generator(seed, index)))
     n_starts, first = len(mixtures), max(ground.scores(mixtures))
     for laps in ROUNDS:
         mixtures = arena.fit(mixtures, Squarem(Batch(tol=0, max_iter=laps)))

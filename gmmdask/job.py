@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from gmmdask.algorithms import Algorithm, Beginning, Online, State
 from gmmdask.checkpoint import Checkpoint
 from gmmdask.compiled import warm_up
+from gmmdask.covariance._base import Array
 from gmmdask.degenerate import distinct_rows, without_spread
 from gmmdask.degenerate import told as too_few
 from gmmdask.execution import Executor, one_thread
@@ -41,8 +42,9 @@ from gmmdask.plan import Plan
 from gmmdask.planning import Settings, fit_plan, plan_fit, sample_sizes
 from gmmdask.record import fixed, in_words, log_densities, passes_stage, versions
 from gmmdask.run import Run
-from gmmdask.selfcheck import Expected
-from gmmdask.sources import ArraySource, Source
+from gmmdask.selfcheck import WEIGHT_ROUNDING, Expected
+from gmmdask.sources import ArraySource, DataError, Source
+from gmmdask.sources.weights import weighted
 from gmmdask.stats import Layout, Stats
 from gmmdask.task import Data
 
@@ -183,8 +185,9 @@ class Job:
                 assert look is not None
                 frame = Frame.of(self.settings.family, look.moments.mean, look.moments.covariance)
                 lacks = self._lacks(frame, look)
+                data = data.in_unit(look.unit)
                 if look.whole:
-                    rows = ArraySource(look.sample, "the sample")
+                    rows = weighted(ArraySource(look.sample, "the sample"), look.sample_weights)
                     data = Data(rows, fit_plan(rows, self.settings), self.executor.beside)
                 if not self.progress.runs:
                     self._start(frame, look, data.plan)
@@ -198,6 +201,11 @@ class Job:
     def _first_look(self, data: Data) -> None:
         began = time.perf_counter()
         look = first_look(data, self.progress.seed, *sample_sizes(self.source, self.settings))
+        if len(look.sample) < self.settings.start.n_components:
+            raise DataError(
+                f"{self.source.name}: {len(look.sample)} rows have a weight above zero, too few for n_components = "
+                f"{self.settings.start.n_components}. Ask for fewer components, or give more rows a weight."
+            )
         self.progress = replace(self.progress, look=look)
         self.emit(PilotDone("fit", len(look.sample), len(look.held_out), time.perf_counter() - began))
         if look.is_sorted:
@@ -224,11 +232,12 @@ class Job:
         if look.whole:
             given = settings.random_state
             random = given if isinstance(given, np.random.RandomState) else np.random.RandomState(seed % 2**32)
-            mixtures = [one_start(start, look.sample, frame, prior, random) for _ in range(settings.n_init)]
+            drawn = (look.sample, frame, prior, random, look.sample_weights)
+            mixtures = [one_start(start, *drawn) for _ in range(settings.n_init)]
         else:
             searching = replace(prior, empty="reseed")  # what becomes of a start is no news: another may be better
-            sample, held_out = self._beside(look.sample), self._beside(look.held_out)
-            ground = Ground(look.sample, sample, held_out, frame, searching, settings.kernel)
+            beside = self._beside(look.sample, look.sample_weights), self._beside(look.held_out, look.held_out_weights)
+            ground = Ground(look.sample, *beside, frame, searching, settings.kernel, look.sample_weights)
             mixtures = [best_start(start, settings.n_init, seed, ground, self.emit)]
             if settings.algorithm.mini_batches and not start.given:
                 beginning = replace(beginning, sample=ground.statistics(mixtures[0]))
@@ -245,22 +254,23 @@ class Job:
     def _prior(self, frame: Frame, weight: float) -> Prior:
         """What the settings say, in the frame, of data of this weight."""
         settings, k = self.settings, self.settings.start.n_components
-        conjugate, row = Conjugate.named(settings.prior, k, frame.d), weight / self.source.n
+        conjugate = Conjugate.named(settings.prior, k, frame.d)
         regularised = Prior.of(settings.start.covariance_type, k, frame, settings.reg_covar)
-        return replace(regularised, conjugate=conjugate, empty=settings.empty, row=row, weight=weight)
+        return replace(regularised, conjugate=conjugate, empty=settings.empty, weight=weight)
 
-    def _beside(self, rows: np.ndarray) -> Data:
+    def _beside(self, rows: np.ndarray, weights: Array | None) -> Data:
         """The sample or the held-out rows as data of the driver's process."""
         start = self.settings.start
-        return in_memory(rows, start.covariance_type, start.n_components, self.executor.beside)
+        return in_memory(rows, start.covariance_type, start.n_components, self.executor.beside, weights)
 
     def _advance(self, data: Data, look: FirstLook) -> None:
         def save(runs: tuple[Run, ...]) -> None:
             self.progress = replace(self.progress, runs=runs)
             self.save()
 
-        expected = Expected(look.moments.weight, look.moments.mean, look.moments.covariance)
-        held_out = self._beside(look.held_out) if len(look.held_out) else None
+        slack = 0.0 if self.source.weights is None else WEIGHT_ROUNDING
+        expected = Expected(look.moments.weight, look.moments.mean, look.moments.covariance, slack)
+        held_out = self._beside(look.held_out, look.held_out_weights) if len(look.held_out) else None
         advance(self.progress.runs, data, self.emit, expected, save, held_out)
         self.save(now=True)
 
@@ -291,7 +301,7 @@ class Job:
             },
             "stages": list(stages),
             "history": list(rows),
-            "log_densities": log_densities(best, self._beside(look.sample)),
+            "log_densities": log_densities(best, self._beside(look.sample, look.sample_weights)),
         }
         bounds = tuple(row["lower_bound"] for row in rows)
         mixture = best.frame.mixture_out(best.state.mixture)

@@ -12,7 +12,7 @@ TINY_MASS = 10 * np.finfo(np.float64).eps  # as scikit-learn: keeps an empty com
 
 def central(stats: Stats) -> tuple[Array, Array, Array]:
     """Mass (K,), means less the origin (K, d), and scatter about the means, packed (R, p)."""
-    mass = stats.mass + TINY_MASS
+    mass = stats.mass + TINY_MASS * min(1.0, stats.weight)
     shift: Array = stats.first / mass[:, None]
     return mass, shift, stats.second - stats.layout.family.outer(stats.first, shift)
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from gmmdask.covariance._base import Array
+from gmmdask.sampling import RAW_MAX, Sample, row_keys, slack, split, waiting_times, weigh
 from gmmdask.sources import DataError
 from gmmdask.task import Block, Data
 
-RAW_MAX = 2**64
 LARGEST = 1e150  # numbers beyond it have squares beyond float64
 NONE = 2**63 - 1  # the first bad row, where there is none
 
@@ -24,15 +24,18 @@ class Moments:
     scatter: Array
 
     @classmethod
-    def of(cls, rows: np.ndarray) -> "Moments":
+    def of(cls, rows: np.ndarray, weights: Array | None = None) -> "Moments":
         """Of rows (b, d): sums are taken about the first row, then about the mean, so that no offset costs digits."""
         rows = np.ascontiguousarray(rows)  # in another layout the sums would have other bits
-        n, ones = len(rows), np.ones(len(rows))
+        given = np.ones(len(rows)) if weights is None else weights
+        total = float(len(rows)) if weights is None else float(weights.sum())
         near = rows - rows[0].astype(np.float64)
-        mean = ones @ near / n
+        mean = given @ near / total
         near -= mean
-        rest = ones @ near
-        return cls(float(n), rows[0] + mean, near.T @ near - np.outer(rest, rest) / n)
+        rest = given @ near
+        if weights is not None:
+            near *= np.sqrt(weights)[:, None]
+        return cls(total, rows[0] + mean, near.T @ near - np.outer(rest, rest) / total)
 
     def __add__(self, other: "Moments") -> "Moments":
         if not (self.weight and other.weight):
@@ -48,43 +51,17 @@ class Moments:
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """Candidates of a uniform sample: row numbers (m,), keys (m,) and rows (m, d). Adding is concatenation."""
-
-    numbers: np.ndarray
-    keys: np.ndarray
-    rows: np.ndarray
-
-    def __add__(self, other: "Sample") -> "Sample":
-        return Sample(
-            np.concatenate([self.numbers, other.numbers]),
-            np.concatenate([self.keys, other.keys]),
-            np.concatenate([self.rows, other.rows]),
-        )
-
-    def smallest(self, m: int, skip: int = 0) -> np.ndarray:
-        """Rows of the m smallest keys after the `skip` smallest, in the order of the data."""
-        chosen = np.lexsort((self.numbers, self.keys))[skip : skip + m]
-        return self.rows[chosen[np.argsort(self.numbers[chosen])]]
-
-
-def row_keys(seed: int, first_row: int, n: int) -> np.ndarray:
-    """A random uint64 for each of n rows from `first_row`: a function of seed and row number alone (Philox)."""
-    start, skip = divmod(first_row, 4)  # one step of the counter makes four numbers
-    generator = np.random.Philox(key=np.array([seed, 0x9E3779B97F4A7C15], dtype=np.uint64), counter=start)
-    return generator.random_raw(n + skip)[skip:]
-
-
-@dataclass(frozen=True, eq=False)
 class Findings:
     """What the pilot found; adds.
 
-    `within` (d,) is the scatter of rows about the mean of their block, of which there are `blocks`.
+    `within` (d,) is the scatter of rows about the mean of their block. `squares` is Σ w², `blocks` the sum over blocks
+    of Σ w²/Σ w: rows and blocks, if all weigh one.
     """
 
     moments: Moments
     within: Array
-    blocks: int
+    squares: float
+    blocks: float
     n_bad: int
     first_bad: int
     sample: Sample
@@ -93,6 +70,7 @@ class Findings:
         return Findings(
             self.moments + other.moments,
             self.within + other.within,
+            self.squares + other.squares,
             self.blocks + other.blocks,
             self.n_bad + other.n_bad,
             min(self.first_bad, other.first_bad),
@@ -103,9 +81,10 @@ class Findings:
     def order_ratio(self) -> float:
         """How much more the means of blocks differ than those of shuffled rows would: b Var(means)/mean variance.
 
-        Mean over features; 1 for shuffled rows, up to the rows of a block for sorted ones.
+        Mean over features; 1 for shuffled rows, up to the rows of a block for sorted ones. Rows and blocks are as many
+        as the weights leave effective (Kish 1965): W²/Σ w².
         """
-        n, blocks, total = self.moments.weight, self.blocks, np.diag(self.moments.scatter)
+        n, blocks, total = *self._effective, np.diag(self.moments.scatter)
         spread = (self.within > 1e-12 * total) & (total > 0)
         if not spread.any() or blocks < 2 or n <= blocks:
             return 1.0
@@ -113,9 +92,16 @@ class Findings:
         return float(np.mean(between / (self.within[spread] / (n - blocks))))
 
     @property
+    def _effective(self) -> tuple[float, float]:
+        """Rows and blocks."""
+        weight = self.moments.weight
+        return (weight * (weight / self.squares), self.blocks * (weight / self.squares)) if weight else (0.0, 0.0)
+
+    @property
     def is_sorted(self) -> bool:
         """Whether the order of rows is certainly not random: beyond what few blocks show by chance."""
-        return self.blocks > 1 and self.order_ratio > max(3.0, 1 + 5 * (2 / (self.blocks - 1)) ** 0.5)
+        blocks = self._effective[1]
+        return blocks > 1 and self.order_ratio > max(3.0, 1 + 5 * (2 / (blocks - 1)) ** 0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,45 +115,61 @@ class Pilot:
         Of the sample: that of the data if it is floating, else float64.
     seed : int
         Keys the sample: (seed, row number) decides, never the chunks.
-    threshold : int
-        Rows with keys up to it are kept: chosen so that a few more than wanted are.
+    threshold : int or float
+        Rows with keys up to it are kept: chosen so that a few more than wanted are. A float where rows have weights:
+        keys are waiting times then.
     """
 
     d: int
     dtype: np.dtype[Any]
     seed: int
-    threshold: int
+    threshold: int | float
 
     def __call__(self, blocks: Iterable[Block]) -> Findings:
         d = self.d
         moments, n_bad, first_bad = Moments(0.0, np.zeros(d), np.zeros((d, d))), 0, NONE
-        within, blocks_seen = np.zeros(d), 0
-        kept = [Sample(np.empty(0, np.int64), np.empty(0, np.uint64), np.empty((0, d), self.dtype))]
+        within, squares, blocks_seen = np.zeros(d), 0.0, 0.0
+        kept = [self._none()]
         for block in blocks:
             with np.errstate(invalid="ignore", over="ignore"):
-                found = Moments.of(block.rows)
+                found = Moments.of(block.rows, block.weights)
             if not np.isfinite(found.scatter).all():
                 bad = np.flatnonzero(~(np.abs(block.rows.astype(np.float64)) < LARGEST).all(axis=1))
-                n_bad, first_bad = n_bad + len(bad), min(first_bad, block.first_row + int(bad[0]))
+                n_bad, first_bad = n_bad + len(bad), min(first_bad, int(block.numbers[bad[0]]))
                 continue
             moments = moments + found
-            within, blocks_seen = within + np.diag(found.scatter), blocks_seen + 1
+            square = found.weight if block.weights is None else float(block.weights @ block.weights)
+            within, squares = within + np.diag(found.scatter), squares + square
+            blocks_seen += square / found.weight
             kept.append(self._draw(block))
-        columns = ([getattr(sample, name) for sample in kept] for name in ("numbers", "keys", "rows"))
-        return Findings(moments, within, blocks_seen, n_bad, first_bad, Sample(*map(np.concatenate, columns)))
+        return Findings(moments, within, squares, blocks_seen, n_bad, first_bad, Sample.of(kept))
+
+    def _none(self) -> Sample:
+        weighted = isinstance(self.threshold, float)
+        keys, weights = np.empty(0, np.float64 if weighted else np.uint64), np.empty(0) if weighted else None
+        return Sample(np.empty(0, np.int64), keys, np.empty((0, self.d), self.dtype), weights)
 
     def _draw(self, block: Block) -> Sample:
-        keys = row_keys(self.seed, block.first_row, len(block.rows))
-        chosen = np.flatnonzero(keys <= np.uint64(self.threshold))
-        return Sample(chosen + block.first_row, keys[chosen], block.rows[chosen].astype(self.dtype))
+        numbers, weights = block.numbers, block.weights
+        keys = row_keys(self.seed, block.first_row, int(numbers[-1]) + 1 - block.first_row)[numbers - block.first_row]
+        if weights is None:
+            chosen = np.flatnonzero(keys <= np.uint64(self.threshold))
+            return Sample(numbers[chosen], keys[chosen], block.rows[chosen].astype(self.dtype))
+        times = waiting_times(keys, weights)
+        chosen = np.flatnonzero(times <= self.threshold)
+        return Sample(numbers[chosen], times[chosen], block.rows[chosen].astype(self.dtype), weights[chosen])
 
 
 @dataclass(frozen=True, eq=False)
 class FirstLook:
     """What a fit knows after its pilot: moments, the sample (m, d) and the held-out rows (h, d).
 
-    `whole` says that the sample is all rows, in their order; there are no held-out rows then. `order_ratio` tells how
-    far the order of rows is from random (1), `is_sorted` whether it certainly is not.
+    `whole` says that the sample is all rows that count, in their order; there are no held-out rows then. `order_ratio`
+    tells how far the order of rows is from random (1), `is_sorted` whether it certainly is not.
+
+    Where rows have weights, those of the sample and of the held-out rows are here, and all weights of the fit are in
+    `unit`: the moments', and those of a sample that is not whole are such that its rows weigh what rows weigh on the
+    average.
     """
 
     moments: Moments
@@ -176,21 +178,28 @@ class FirstLook:
     whole: bool
     order_ratio: float = 1.0
     is_sorted: bool = False
+    sample_weights: Array | None = None
+    held_out_weights: Array | None = None
+    unit: float = 1.0
 
 
 def first_look(data: Data, seed: int, sample_rows: int, held_out_rows: int) -> FirstLook:
-    """One pass over all rows.
+    """One pass over all rows, after one over their weights if they have some.
 
     Raises
     ------
     DataError
-        If a row holds NaN or infinity: names the first, its chunk and how many there are.
+        If a row holds NaN or infinity: names the first, its chunk and how many there are. If weights are none.
     """
-    n = data.source.n
-    whole = n <= sample_rows
-    wanted = sample_rows + held_out_rows
-    expected = (wanted + 8 * wanted**0.5 + 16) / n
-    threshold = RAW_MAX - 1 if whole or expected >= 1 else int(expected * RAW_MAX)
+    n, wanted = data.source.n, sample_rows + held_out_rows
+    weights = None if data.source.weights is None else weigh(data)
+    whole = (n if weights is None else weights.rows) <= sample_rows
+    threshold: int | float
+    if weights is None:
+        share = slack(wanted) / n
+        threshold = RAW_MAX - 1 if whole or share >= 1 else int(share * RAW_MAX)
+    else:
+        threshold, data = np.inf if whole else weights.threshold(wanted), data.in_unit(weights.unit)
     stored = data.source.dtype
     dtype = stored if stored in (np.float32, np.float64) else np.dtype(np.float64)
     found: Findings = data.sums(Pilot(data.source.d, dtype, seed, threshold))
@@ -200,6 +209,15 @@ def first_look(data: Data, seed: int, sample_rows: int, held_out_rows: int) -> F
             f"{data.source.name}: Input contains NaN or infinity (or numbers beyond {LARGEST:g}) in {found.n_bad} "
             f"of {n} rows, the first in row {found.first_bad} (storage chunk {chunk}). Drop or impute these rows first."
         )
-    sample = found.sample.smallest(sample_rows)
-    held_out = np.empty((0, data.source.d), dtype) if whole else found.sample.smallest(held_out_rows, skip=sample_rows)
-    return FirstLook(found.moments, sample, held_out, whole, found.order_ratio, found.is_sorted)
+    drawn, order = found.sample, (found.order_ratio, found.is_sorted)
+    if weights is None:
+        sample = drawn.rows[drawn.smallest(sample_rows)]
+        held_out = drawn.rows[drawn.smallest(0 if whole else held_out_rows, skip=sample_rows)]
+        return FirstLook(found.moments, sample, held_out, whole, *order)
+    chosen = drawn.smallest(sample_rows if whole else wanted)
+    rows, stand_for = drawn.rows[chosen], drawn.inverse_shares(len(chosen), float(threshold))
+    if not whole:
+        stand_for *= len(rows) * (found.moments.weight / weights.rows) / stand_for.sum()
+    first, rest = split(min(sample_rows, len(rows)), len(rows), seed)
+    of_sample = (stand_for[first], stand_for[rest])
+    return FirstLook(found.moments, rows[first], rows[rest], whole, *order, *of_sample, weights.unit)

@@ -29,6 +29,10 @@ class Slice:
     k: int = 0
     of: int = 1
 
+    @property
+    def rows(self) -> int:
+        return len(range(self.k, self.part.stop - self.part.start, self.of))
+
 
 @dataclass(frozen=True)
 class Plan:

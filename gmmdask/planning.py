@@ -156,7 +156,8 @@ def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Pl
 
     def task_bytes(rows: int) -> int:
         pilot = 8 * rows * (3 * d + 4) + 24 * d * d
-        return reading + 16 * rows * d + max(pilot, peak_bytes(settings.family, k, d, rows))
+        weighing = 0 if source.weights is None else 8 * rows * (d + 8)  # rows without weight are left out of a copy
+        return reading + weighing + 16 * rows * d + max(pilot, peak_bytes(settings.family, k, d, rows))
 
     if limit is not None:
         driver = driver_bytes(source, settings)
@@ -184,7 +185,7 @@ def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Pl
 
 def caching(source: Source, settings: Settings, executor: Executor, budget: int) -> tuple[bool, int]:
     """Whether decoded rows are kept between passes, and how many bytes of them in this process, `budget` at most."""
-    size = source.n * source.d * source.dtype.itemsize
+    size = source.n * source.row_bytes
     here = executor.tasks_at_once > 0
     whole = source.n <= sample_sizes(source, settings)[0]  # the sample is all of it then
     if source.in_memory or whole or settings.cache == "never":
@@ -219,8 +220,9 @@ def driver_bytes(source: Source, settings: Settings) -> int:
     scratch = peak_bytes(settings.family, k, d, block_rows(settings.family, d, k), runs)
     plan = fit_plan(source, settings)
     largest = max(part.stop - part.start for part in plan.parts)
-    in_flight = plan.window * largest * d * source.dtype.itemsize if settings.algorithm.mini_batches else 0
+    in_flight = plan.window * largest * source.row_bytes if settings.algorithm.mini_batches else 0
     stats = 8 * Layout(settings.start.covariance_type, k, d, "").size
     kept = runs * settings.algorithm.kept_bytes(stats, plan.steps)
     compiler = COMPILER_BYTES if settings.kernel == "compiled" else 0
-    return OVERHEAD_BYTES + compiler + 5 * rows * d * 8 + soft + starts + 2 * scratch + in_flight + kept
+    numbers = d if source.weights is None else d + 2
+    return OVERHEAD_BYTES + compiler + 5 * rows * numbers * 8 + soft + starts + 2 * scratch + in_flight + kept

@@ -21,6 +21,7 @@ from gmmdask.plan import make_plan
 from gmmdask.quantiles import Quantiles
 from gmmdask.sources import ArraySource, Source
 from gmmdask.sources.dask import DaskSource
+from gmmdask.sources.weights import no_weight
 from gmmdask.task import Block, Data, cut_blocks
 
 WHATS = ("labels", "proba", "score")
@@ -148,31 +149,37 @@ def predict_rows(prediction: Prediction, source: Source, start: int, stop: int) 
     return np.concatenate(pieces)
 
 
-def total_score(mixture: Mixture, source: Source, executor: Executor) -> float:
-    """Σ log p(x) over all rows, in nats, by one pass.
+def total_score(mixture: Mixture, source: Source, executor: Executor) -> tuple[float, float]:
+    """Σ w log p(x) over all rows, in nats, and W = Σ w, by one pass.
 
     Raises
     ------
     DataError
-        If a row holds NaN or infinity.
+        If a row holds NaN or infinity, or no row has weight.
     """
     check_features(mixture, source)
     prediction = Prediction(mixture, "score")
     with one_thread():
-        total: float = _data(source, prediction, executor).sums(Score(prediction, source.name))
-    return total
+        data = _data(source, prediction, executor)
+        total, weight = data.sums(Score(prediction, source.name)).tolist()
+    if not weight:
+        raise no_weight(source)
+    return total, weight
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """The work of a scoring pass: log densities add."""
+    """The work of a scoring pass: log densities and weights add, (2,)."""
 
     prediction: Prediction
     name: str
 
-    def __call__(self, blocks: Iterable[Block]) -> float:
-        evaluate = Evaluator((self.prediction,), self.name)
-        return float(sum(evaluate(block)[0].sum() for block in blocks))
+    def __call__(self, blocks: Iterable[Block]) -> np.ndarray:
+        evaluate, found = Evaluator((self.prediction,), self.name), np.zeros(2)
+        for block in blocks:
+            values, weights = evaluate(block)[0], block.weights
+            found += (values.sum(), len(values)) if weights is None else (weights @ values, weights.sum())
+        return found
 
 
 def reference_quantiles(mixture: Mixture, source: Source, executor: Executor) -> Quantiles:

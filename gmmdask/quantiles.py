@@ -13,15 +13,19 @@ LEVELS = np.linspace(0, 1, 201) ** 2  # close together near 0, where outliers ar
 
 @dataclass(frozen=True, eq=False)
 class Quantiles:
-    """Log densities in nats, ascending, at `levels`, the fractions of `rows` rows that lie below them."""
+    """Log densities in nats, ascending, at `levels`, the fractions of `rows` rows, or of their weight, below them."""
 
     rows: int
     levels: Array
     values: Array
 
     @classmethod
-    def of(cls, log_densities: Array) -> Self:
-        return cls(len(log_densities), LEVELS, np.quantile(log_densities, LEVELS))
+    def of(cls, log_densities: Array, weights: Array | None = None) -> Self:
+        """Of rows (m,) with weights (m,), which are worth W²/Σ w² rows (Kish 1965)."""
+        if weights is None:
+            return cls(len(log_densities), LEVELS, np.quantile(log_densities, LEVELS))
+        values = np.quantile(log_densities, LEVELS, weights=weights, method="inverted_cdf")
+        return cls(int(weights.sum() ** 2 / (weights @ weights)), LEVELS, values)
 
     @classmethod
     def told_by(cls, provenance: Mapping[str, Any]) -> Self:

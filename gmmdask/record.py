@@ -35,8 +35,8 @@ def log_densities(run: Run, rows: Data) -> dict[str, Any]:
     """Quantiles of the log densities of rows in the driver's process under a run's mixture, in data units."""
     work = LogDensities(((run.frame, EStep.of(run.state.mixture, "products")),), rows.plan.block_rows)
     with one_thread():
-        values = rows.sums(work).values[0]
-    return Quantiles.of(values + run.frame.log_det).describe()
+        values, *weights = rows.sums(work).values
+    return Quantiles.of(values + run.frame.log_det, *weights).describe()
 
 
 def is_of(provenance: dict[str, Any], source: Source, settings: Settings) -> bool:

@@ -55,7 +55,7 @@ class Teller:
         """One step, and the lap if it ends with it."""
         name, tally, bound = self.run.name, self.tally, note.lower_bound + self.run.frame.log_det
         if lap_done:
-            size = self.data.source.d * self.data.source.dtype.itemsize
+            size = self.data.source.row_bytes
             read, plain = (tally.seconds, tally.rows, tally.rows * size), bound - note.log_prior
             self.emit(PassDone(name, state.laps, bound, note.gain, *read, plain))
             self.tally = Tally(self.data.source.name)

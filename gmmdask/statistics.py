@@ -17,6 +17,7 @@ from gmmdask.model_file import Model, load_statistics, save_statistics
 from gmmdask.plan import make_plan
 from gmmdask.record import versions
 from gmmdask.sources import Source, open_source
+from gmmdask.sources.weights import weighted
 from gmmdask.stats import Stats
 from gmmdask.task import Data
 
@@ -47,19 +48,21 @@ class Statistics:
             return cls(mixture, frame, KERNELS[kernel_for(inside)](inside, frame, 1).stats)
 
     @classmethod
-    def of(cls, model: Any, X: Any, *, scheduler: Any = None, frame: Frame | None = None) -> Self:
+    def of(
+        cls, model: Any, X: Any, *, sample_weight: Any = None, scheduler: Any = None, frame: Frame | None = None
+    ) -> Self:
         """Statistics of the rows of X at a mixture, by one pass; DataError names a row with NaN or infinity.
 
         Parameters
         ----------
         model : a fitted GaussianMixture, or a Mixture.
-        X, scheduler : as `GaussianMixture.fit` takes them.
+        X, sample_weight, scheduler : as `GaussianMixture.fit` takes them.
         frame : that of statistics which these are to be added to, should another machine have computed it.
         """
         mixture = getattr(model, "mixture_", model)
         if not isinstance(mixture, Mixture):
             raise TypeError(f"expected a fitted GaussianMixture or a Mixture, found {model!r}.")
-        source = open_source(X)
+        source = weighted(open_source(X), sample_weight)
         if model is not mixture:
             check_names(getattr(model, "feature_names_in_", None), source)
         with open_executor(scheduler) as executor:

@@ -150,9 +150,9 @@ class TestCluster(ExecutorTests):
     def test_rows_in_memory_are_sent_once(self, executor: Cluster) -> None:
         data = data_of(np.random.default_rng(0).normal(size=(650, 3)), executor, block_rows=16)
         first = self.e_step_bytes(data)
-        keys = {future.key for future in data._kept.values()}
+        keys = {future.key for future in data._inputs[0].kept.values()}
         assert self.e_step_bytes(data) == first
-        assert {future.key for future in data._kept.values()} == keys
+        assert {future.key for future in data._inputs[0].kept.values()} == keys
 
     def test_stored_rows_are_read_by_the_workers(self, executor: Cluster, tmp_path: Path) -> None:
         rows = np.random.default_rng(0).normal(size=(650, 3))

@@ -2,6 +2,8 @@
 
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,9 @@ from gmmdask.pilot import Pilot
 from gmmdask.plan import make_plan
 from gmmdask.planning import OVERHEAD_BYTES, Memory, Settings, plan_fit
 from gmmdask.sources import ArraySource, DataError, NpySource, Source
+from gmmdask.sources.weights import weighted
 from gmmdask.synthetic import random_mixture
-from gmmdask.task import Block, cut_blocks
+from gmmdask.task import Block, Data
 
 MB = 10**6
 
@@ -98,23 +101,27 @@ def test_an_e_step_takes_no_more_than_peak_bytes(covariance_type: str, kernel: s
             assert taken > 0.2 * allowed - 2 * MB  # a bound that is far off would refuse what fits
 
 
+@pytest.mark.parametrize("with_weights", [False, True])
 @pytest.mark.parametrize(("d", "chunk"), [(2, 1000), (8, 3000), (8, 200_000), (40, 500)])
-def test_a_task_takes_no_more_than_the_plan_says(tmp_path: Path, d: int, chunk: int) -> None:
+def test_a_task_takes_no_more_than_the_plan_says(tmp_path: Path, d: int, chunk: int, with_weights: bool) -> None:
     rows, limit, k = np.random.default_rng(0).normal(size=(200_000 // d * 2, d)), 300 * MB, 6
     zarr.create_array(tmp_path / "rows", data=rows, chunks=(min(chunk, len(rows)), d), compressors=None)
     np.save(tmp_path / "rows.npy", rows)
+    weights = np.arange(len(rows)) % 5.0
+    zarr.create_array(tmp_path / "weights", data=weights, chunks=(max(1, chunk // 3),), compressors=None)
     for name in ("rows", "rows.npy"):
-        source = open_source(tmp_path / name)
+        source = weighted(open_source(tmp_path / name), tmp_path / "weights" if with_weights else None)
         plan, memory = plan_fit(source, settings(limit, k), Threads(1))
         mixture = random_mixture(k, d, "full")
         frame = Frame.of(mixture.family, *mixture.moments())
         work = ESteps(((frame, EStep(frame.mixture_in(mixture), "products")),), plan.block_rows)
         part = plan.parts[0]
-        for each in (Pilot(d, source.dtype, 0, 0), work):
-            next(source.read(part.start, part.stop))
+        for each in (Pilot(d, source.dtype, 0, 0.0 if with_weights else 0), work):
+            data = Data(source, replace(plan, parts=(part,)), Threads(1))
+            data.sums(lambda blocks: len(list(islice(blocks, 1))))
 
-            def task(each: Any = each, source: Source = source, part: Any = part, plan: Any = plan) -> None:
-                each(cut_blocks(source.read(part.start, part.stop), part.start, plan.block_rows))
+            def task(each: Any = each, data: Data = data) -> None:
+                data.sums(each)
 
             with one_thread():
                 assert traced(task) <= memory.task, (name, each)
@@ -127,15 +134,16 @@ def whole_fit(data: Source, chosen: Settings, threads: int) -> tuple[int, Memory
         return traced(job.run), job.memory
 
 
-@pytest.mark.parametrize("covariance_type", FAMILIES)
-def test_a_fit_from_zarr_stays_below_its_plan(tmp_path: Path, covariance_type: str) -> None:
+@pytest.mark.parametrize(("covariance_type", "with_weights"), [*((name, False) for name in FAMILIES), ("full", True)])
+def test_a_fit_from_zarr_stays_below_its_plan(tmp_path: Path, covariance_type: str, with_weights: bool) -> None:
     """Without what the plan adds for things that are not allocated by Python: the bound is on data alone."""
     truth = random_mixture(4, 6, covariance_type)
     rows = truth.sample(60_000, np.random.default_rng(0))[0]
     zarr.create_array(tmp_path / "rows", data=rows, chunks=(2000, 6), compressors=None)
     limit = 160 * MB
     chosen = Settings(Start(covariance_type, 4), Batch(tol=0, max_iter=2), n_init=2, random_state=0, memory_limit=limit)
-    source = open_source(tmp_path / "rows")
+    weights = np.random.default_rng(1).gamma(1.0, size=len(rows)) if with_weights else None
+    source = weighted(open_source(tmp_path / "rows"), weights)
     whole_fit(source, chosen, 3)  # imports, caches
     taken, memory = whole_fit(source, chosen, 3)
     assert memory.peak <= limit

@@ -222,6 +222,17 @@ def test_rates_that_are_none(settings: dict[str, float | str]) -> None:
         Stochastic(**settings)  # type: ignore[arg-type]
 
 
+def test_a_paired_gain_of_weighted_rows() -> None:
+    rng = np.random.default_rng(0)
+    before, after, weights = rng.normal(size=40), rng.normal(size=40), rng.gamma(1.0, size=40)
+    np.testing.assert_allclose(paired(before, after, np.full(40, 3.0)), paired(before, after), rtol=1e-12)
+    mean, gain, error = paired(before, after, weights)
+    assert mean == pytest.approx(np.average(after, weights=weights))
+    assert gain == pytest.approx(np.average(after - before, weights=weights))
+    counts = np.where(np.arange(40) < 4, 50.0, 0.01)
+    assert paired(before, after, counts)[2] > 2 * error  # a few rows decide
+
+
 def test_a_paired_gain_and_its_error() -> None:
     rng = np.random.default_rng(0)
     before = rng.normal(size=500)

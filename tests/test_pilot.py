@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmmdask.execution import Threads
-from gmmdask.pilot import FirstLook, Moments, first_look, row_keys
+from gmmdask.pilot import FirstLook, Moments, first_look
 from gmmdask.plan import Part, Plan
+from gmmdask.sampling import row_keys
 from gmmdask.sources import ArraySource, DataError, open_source
 from gmmdask.task import Data
 from gmmdask.testing.passes import data_of

@@ -12,8 +12,10 @@ import zarr
 from zarr.storage import LocalStore, WrapperStore
 
 from gmmdask.execution import Threads
+from gmmdask.pilot import first_look
 from gmmdask.sources import ArraySource, DataError, NpySource, Source, open_source
 from gmmdask.sources.dask import DaskSource
+from gmmdask.sources.weights import weighted
 from gmmdask.sources.zarr import ZarrSource
 from gmmdask.testing.contracts import SourceTests
 from gmmdask.testing.passes import data_of
@@ -94,6 +96,45 @@ class TestZarr(SourceTests):
 
 class TestZarrFormat2(TestZarr):
     layout: ClassVar[dict[str, Any]] = {"chunks": (250, 3), "zarr_format": 2}
+
+
+class TestZarrColumn(SourceTests):
+    """An array of n numbers, as weights are stored."""
+
+    d = 1
+    layout: ClassVar[dict[str, Any]] = {"chunks": (130,)}
+
+    def make(self, rows: np.ndarray, folder: Path) -> Source:
+        zarr.create_array(folder / "weights.zarr", data=rows[:, 0], **self.layout)
+        return open_source(folder / "weights.zarr", column=True)
+
+
+class TestShardedZarrColumn(TestZarrColumn):
+    layout: ClassVar[dict[str, Any]] = {"chunks": (20,), "shards": (300,)}
+
+
+class TestNpyColumn(SourceTests):
+    n, d = 20_000, 1
+
+    def make(self, rows: np.ndarray, folder: Path) -> Source:
+        np.save(folder / "weights.npy", rows[:, 0])
+        return open_source(folder / "weights.npy", column=True)
+
+
+class TestWeighted(SourceTests):
+    """Rows and their weights are read as the rows are."""
+
+    def make(self, rows: np.ndarray, folder: Path) -> Source:
+        zarr.create_array(folder / "rows.zarr", data=rows, chunks=(250, self.d))
+        zarr.create_array(folder / "weights.zarr", data=np.ones(self.n), chunks=(300,))
+        return weighted(open_source(folder / "rows.zarr"), folder / "weights.zarr")
+
+    def test_the_pilot_draws_the_sample_of_the_same_rows_in_memory(self, source: Source, rows: np.ndarray) -> None:
+        found, wanted = (
+            first_look(data_of(s), 3, 60, 30) for s in (source, weighted(ArraySource(rows), np.ones(self.n)))
+        )
+        assert found.sample.tobytes() == wanted.sample.tobytes()
+        assert found.held_out.tobytes() == wanted.held_out.tobytes()
 
 
 class TestZarrOfOneChunk(TestZarr):

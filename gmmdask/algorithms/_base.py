@@ -156,7 +156,8 @@ class Algorithm(ABC):
 
         Parameters
         ----------
-        answer : Stats of each E-step, in their order; or log densities (mixtures, rows) of the held-out rows, in nats.
+        answer : Stats of each E-step, in their order; or log densities (mixtures, rows) of the held-out rows, in nats,
+            and where these have weights a last line of them.
 
         Raises
         ------

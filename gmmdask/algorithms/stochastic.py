@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from gmmdask.algorithms._base import Algorithm, Answer, Beginning, Note, Request, State
 from gmmdask.algorithms._online import RATES, Online
 from gmmdask.covariance._base import Array
@@ -152,8 +154,13 @@ def mended(state: StochasticState, prior: Prior) -> tuple[StochasticState, tuple
     return replace(state, online=online.mended(sums, prior), repaired=True), repairs
 
 
-def paired(before: Array, after: Array) -> tuple[float, float, float]:
+def paired(before: Array, after: Array, weights: Array | None = None) -> tuple[float, float, float]:
     """Mean of `after` (h,), its mean gain on `before` (h,), and two standard errors of that gain."""
     gains = after - before
+    if weights is not None:
+        shares, h = weights / weights.sum(), len(gains)
+        mean = float(shares @ gains)
+        error = float(np.linalg.norm(shares * (gains - mean))) * (h / (h - 1)) ** 0.5 if h > 1 else 0.0
+        return float(shares @ after), mean, 2 * error
     error = float(gains.std(ddof=1)) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
     return float(after.mean()), float(gains.mean()), 2 * error

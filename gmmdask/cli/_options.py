@@ -80,6 +80,38 @@ def how_to_read(command: F) -> F:
     return command
 
 
+def how_to_weigh(command: F) -> F:
+    """--weights and --weights-column."""
+    weights = "Weights of the rows: a Zarr array or .npy file of one number a row, or Parquet. [default: all ones]"
+    for option in (
+        click.option("--weights-column", help="The one with weights, by name, where --weights is Parquet."),
+        click.option("--weights", help=weights),
+    ):
+        command = option(command)
+    return command
+
+
+def open_weighted(data: str, options: dict[str, Any]) -> Any:
+    """The source that a DATA argument, --weights and the options of `how_to_read` and `how_to_weigh` name.
+
+    Raises
+    ------
+    click.UsageError
+        If columns are named of data whose columns have no names, or of no data.
+    """
+    from gmmdask.sources import is_parquet
+    from gmmdask.sources.weights import open_weights, weighted
+
+    missing, weights, column = (options[name] for name in ("accept_missing", "weights", "weights_column"))
+    source = open_data(data, missing, options["columns"])
+    if column is not None and not (weights is not None and is_parquet(weights)):
+        raise click.UsageError("--weights-column needs --weights: the Parquet files that the column is in.")
+    if weights is None:
+        return source
+    chosen = {} if column is None else {"columns": [column]}
+    return weighted(source, open_weights(weights, **chosen, **how_to_open(weights, missing)))
+
+
 def open_data(data: str, accept_missing: bool, columns: str | None = None) -> Any:
     """The source that a DATA argument names.
 
@@ -88,14 +120,20 @@ def open_data(data: str, accept_missing: bool, columns: str | None = None) -> An
     click.UsageError
         If columns are named of data whose columns have no names.
     """
-    from gmmdask.sources import is_parquet, is_path, open_source
+    from gmmdask.sources import is_parquet, open_source
 
     if is_parquet(data):
         return open_source(data, columns=None if columns is None else columns.split(","))
     if columns is not None:
         raise click.UsageError(f"--columns: {data} has no named columns; only those of Parquet files can be chosen.")
-    chunked = not is_path(data, ".npy")  # a file of one piece has no chunks that could be missing
-    return open_source(data, **({"accept_missing": True} if accept_missing and chunked else {}))
+    return open_source(data, **how_to_open(data, accept_missing))
+
+
+def how_to_open(data: str, accept_missing: bool) -> dict[str, Any]:
+    """Options of the source of a path: only Zarr arrays have chunks that could be missing."""
+    from gmmdask.sources import is_parquet, is_path
+
+    return {"accept_missing": True} if accept_missing and not (is_path(data, ".npy") or is_parquet(data)) else {}
 
 
 def open_where(scheduler: str | None, scheduler_file: str | None, workers: int | None, threads: int | None) -> Any:

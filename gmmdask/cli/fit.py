@@ -9,8 +9,9 @@ from gmmdask.cli._options import (
     COVARIANCE,
     how_to_read,
     how_to_start,
+    how_to_weigh,
     log_format,
-    open_data,
+    open_weighted,
     open_where,
     where_to_run,
 )
@@ -59,6 +60,7 @@ from gmmdask.cli._options import (
 @click.option("--sample-rows", type=click.IntRange(1), help="Rows of the sample. [default: about 100 a parameter]")
 @click.option("--require-convergence", is_flag=True, help="Exit with 4 if the fit did not converge.")
 @how_to_read
+@how_to_weigh
 @where_to_run
 @log_format
 def command(data: str, output: str, overwrite: bool, resume: bool, **options: Any) -> None:
@@ -78,7 +80,7 @@ def command(data: str, output: str, overwrite: bool, resume: bool, **options: An
         raise click.UsageError("--resume needs --checkpoint.")
     if checkpoint is not None and Path(checkpoint).resolve() == Path(output).resolve():
         raise click.UsageError("--checkpoint and --output name the same file.")
-    source = open_data(data, options["accept_missing"], options["columns"])
+    source = open_weighted(data, options)
     with Reporter(options["log_format"]) as reporter, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they say are events, told by the reporter
         mixture = estimator(options, reporter)

@@ -22,6 +22,7 @@ def command(model: str, log_format: str) -> None:
         "mixture": f"{mixture.n_components} components, {mixture.d} features, {mixture.covariance_type} covariances",
         "features": None if found.feature_names is None else ", ".join(found.feature_names),
         "data": data.get("address", data.get("kind", "unknown")),
+        "weights": data["weights"].get("address", data["weights"]["kind"]) if "weights" in data else None,
         "rows": told.get("rows"),
         "dtype": data.get("dtype"),
         "outcome": outcome.get("sentence"),

@@ -1,27 +1,20 @@
 """gmmdask score: data and model -> mean log density."""
 
+from typing import Any
+
 import click
 
-from gmmdask.cli._options import how_to_read, log_format, open_data, open_where, where_to_run
+from gmmdask.cli._options import how_to_read, how_to_weigh, log_format, open_weighted, open_where, where_to_run
 
 
 @click.command("score")
 @click.argument("data")
 @click.option("-m", "--model", required=True, type=click.Path(), help="Model file.")
 @how_to_read
+@how_to_weigh
 @where_to_run
 @log_format
-def command(
-    data: str,
-    model: str,
-    accept_missing: bool,
-    columns: str | None,
-    scheduler: str | None,
-    scheduler_file: str | None,
-    workers: int | None,
-    threads: int | None,
-    log_format: str,
-) -> None:
+def command(data: str, model: str, log_format: str, **options: Any) -> None:
     """Print the mean log density (nats per row), BIC and AIC of DATA under a model, by one pass."""
     import math
 
@@ -31,16 +24,17 @@ def command(
     from gmmdask.predict import total_score
 
     found = load_model(model)
-    mixture, source = found.mixture, open_data(data, accept_missing, columns)
+    mixture, source = found.mixture, open_weighted(data, options)
     check_names(found.feature_names, source)
-    with open_where(scheduler, scheduler_file, workers, threads) as executor:
-        total = total_score(mixture, source, executor)
+    with open_where(*(options[name] for name in ("scheduler", "scheduler_file", "workers", "threads"))) as executor:
+        total, weight = total_score(mixture, source, executor)
     p = mixture.n_parameters
     told = {
         "rows": source.n,
-        "mean_log_density": total / source.n,
+        **({} if source.weights is None else {"weight": weight}),
+        "mean_log_density": total / weight,
         "log_likelihood": total,
-        "bic": -2 * total + p * math.log(source.n),
+        "bic": -2 * total + p * math.log(weight),
         "aic": -2 * total + 2 * p,
     }
     show(told, log_format)

@@ -41,6 +41,8 @@ class Source(ABC):
         Whether `read` takes any rows, not only whole chunks.
     feature_names : tuple of str or None
         Of the columns, if these have names and all are strings.
+    weights : Source or None
+        Of the rows' weights, (n, 1); None where every row weighs one. See `gmmdask.sources.weights`.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Source(ABC):
     paths: Sequence[str] = ()
     divisible: bool = False
     feature_names: tuple[str, ...] | None = None
+    weights: "Source | None" = None
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -73,6 +76,11 @@ class Source(ABC):
     def argument(self, start: int, stop: int) -> Any:
         """What a task that reads [start, stop) is given: a source, or keys of `graph` whose values are its rows."""
         return self
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row as stored, and of its weight."""
+        return self.d * self.dtype.itemsize
 
     @property
     def chunk_rows(self) -> int:
@@ -132,6 +140,11 @@ def names_of(columns: Iterable[Any], name: str) -> tuple[str, ...] | None:
             f"{kinds}. Rename the columns: all strings, or none."
         )
     return None
+
+
+def as_column(shape: tuple[int, ...], column: bool) -> tuple[int, ...]:
+    """The shape of an array of which n numbers count as n rows of one feature, if `column` says so."""
+    return (*shape, 1) if column and len(shape) == 1 else shape
 
 
 def regular_edges(n: int, chunk: int) -> Edges:

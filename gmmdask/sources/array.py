@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gmmdask.sources._base import READ_BYTES, DataError, Source, checked_shape, regular_edges
+from gmmdask.sources._base import READ_BYTES, DataError, Source, as_column, checked_shape, regular_edges
 
 ARRAY_CHUNK = 8192  # an array can be cut anywhere; this is where
 
@@ -62,9 +62,12 @@ def numbers_of(array: np.ndarray, name: str) -> np.ndarray:
 
 
 class NpySource(Source):
-    """Rows of a .npy file, read by offset: the file is never mapped whole into a task."""
+    """Rows of a .npy file, read by offset: the file is never mapped whole into a task.
 
-    def __init__(self, path: str | Path) -> None:
+    With `column`, an array of n numbers counts as n rows of one feature.
+    """
+
+    def __init__(self, path: str | Path, column: bool = False) -> None:
         self.path = str(Path(path).absolute())
         self.name = str(path)
         try:
@@ -74,7 +77,7 @@ class NpySource(Source):
                 f"{self.name}: not a readable .npy file ({error}). A truncated copy is the usual reason: compare its "
                 "size with the original's. Arrays of objects are refused because reading them runs code."
             ) from error
-        self.n, self.d = checked_shape(self.name, mapped.shape, mapped.dtype)
+        self.n, self.d = checked_shape(self.name, as_column(mapped.shape, column), mapped.dtype)
         self.dtype, self.fortran = mapped.dtype, not mapped.flags.c_contiguous
         self.offset = int(mapped.offset)
         self.edges = regular_edges(self.n, ARRAY_CHUNK)

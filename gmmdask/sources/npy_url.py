@@ -8,14 +8,23 @@ import fsspec
 import numpy as np
 from numpy.lib import format as npy
 
-from gmmdask.sources._base import READ_BYTES, TRANSIENT, DataError, Source, checked_shape, patiently, regular_edges
+from gmmdask.sources._base import (
+    READ_BYTES,
+    TRANSIENT,
+    DataError,
+    Source,
+    as_column,
+    checked_shape,
+    patiently,
+    regular_edges,
+)
 from gmmdask.sources.array import ARRAY_CHUNK, some_rows
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 class NpyUrlSource(Source):
-    """Rows of a .npy file, read by ranges of bytes through fsspec.
+    """Rows of a .npy file, read by ranges of bytes through fsspec; `column` as of `NpySource`.
 
     Raises
     ------
@@ -23,10 +32,10 @@ class NpyUrlSource(Source):
         If no such file can be read there, or it ends too early.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, column: bool = False) -> None:
         self.name = self.url = str(url)
         shape, self.fortran, self.dtype, self.offset, size = patiently(self._header, self.name)
-        self.n, self.d = checked_shape(self.name, shape, self.dtype)
+        self.n, self.d = checked_shape(self.name, as_column(shape, column), self.dtype)
         wanted = self.offset + self.n * self.d * self.dtype.itemsize
         if size is not None and size < wanted:
             raise DataError(f"{self.name}: expected {wanted} bytes, found {size}: a truncated copy. Copy it again.")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gmmdask.sources._base import (
     DataError,
     Source,
     StorageError,
+    as_column,
     checked_shape,
     patiently,
     regular_edges,
@@ -34,6 +36,8 @@ class ZarrSource(Source):
     accept_missing : bool
         Whether chunks that are absent count as rows of the fill value. Zarr reads them so without any error, which
         turns a lost file into zeros: refused by default.
+    column : bool
+        Whether an array of n numbers counts as n rows of one feature.
 
     Raises
     ------
@@ -41,7 +45,7 @@ class ZarrSource(Source):
         No array there, a group, not 2-d real numbers, a codec that unpickles, missing chunks.
     """
 
-    def __init__(self, data: Any, accept_missing: bool = False) -> None:
+    def __init__(self, data: Any, accept_missing: bool = False, column: bool = False) -> None:
         self.address, is_open = data, isinstance(data, zarr.Array)
         if is_open:
             self.address = data.store_path
@@ -49,11 +53,11 @@ class ZarrSource(Source):
             self.address = str(Path(data).absolute())  # a worker may run in another folder
         self.name = str(self.address if is_open else data)
         self._array = data if is_open else open_array(self.address, self.name)
-        shape, dtype = self._array.shape, self._array.dtype
+        shape, dtype = as_column(self._array.shape, column), self._array.dtype
         self.n, self.d = checked_shape(self.name, shape, dtype)
         self.dtype, self.accept_missing = np.dtype(dtype), accept_missing
-        self.chunks = tuple(int(c) for c in self._array.chunks)
-        self.grid = tuple(int(c) for c in (self._array.shards or self._array.chunks))
+        self.chunks = as_column(tuple(int(c) for c in self._array.chunks), column)
+        self.grid = as_column(tuple(int(c) for c in (self._array.shards or self._array.chunks)), column)
         self.edges = regular_edges(self.n, self.grid[0])
         self._check_codecs()
         if not accept_missing:
@@ -92,15 +96,15 @@ class ZarrSource(Source):
     def _check_chunks(self) -> None:
         """Looks for every stored chunk that there should be."""
         array = self.array
-        rows, columns = (-(-length // chunk) for length, chunk in zip(array.shape, self.grid, strict=True))
+        counts = [-(-length // chunk) for length, chunk in zip(array.shape, self.grid, strict=False)]
         is_stored = chunk_finder(array)
-        chunks = product(range(rows), range(columns))
+        chunks = product(*map(range, counts))
         missing = [chunk for chunk in chunks if not is_stored(array.metadata.encode_chunk_key(chunk))]
         if not missing:
             return
         first, start = missing[0], missing[0][0] * self.grid[0]
         raise DataError(
-            f"{self.name}: {len(missing)} of {rows * columns} stored chunks are missing, the first is "
+            f"{self.name}: {len(missing)} of {prod(counts)} stored chunks are missing, the first is "
             f"chunk {array.metadata.encode_chunk_key(first)} (rows {start} to "
             f"{min(self.n, start + self.grid[0]) - 1}). Zarr would read them as {array.fill_value} without an error. "
             "Copy the array again; if these rows really equal the fill value (Zarr may leave such chunks out), accept "
@@ -141,7 +145,7 @@ class ZarrSource(Source):
     def read(self, start: int, stop: int) -> Iterator[np.ndarray]:
         step = self._step
         for first in range(start, stop, step):
-            yield self._rows(first, min(stop, first + step))
+            yield self._rows(first, min(stop, first + step)).reshape(-1, self.d)
 
     def _rows(self, start: int, stop: int) -> np.ndarray:
         try:
@@ -162,9 +166,10 @@ class ZarrSource(Source):
             for j in range(-(-self.d // wide)):
                 first, last = max(start, i * tall), min(stop, (i + 1) * tall)
                 try:
-                    self.array[first:last, j * wide : (j + 1) * wide]
+                    self.array[(slice(first, last), slice(j * wide, (j + 1) * wide))[: self.array.ndim]]
                 except Exception:
-                    return f"{self.array.metadata.encode_chunk_key((i, j))} (rows {first} to {last - 1})"
+                    chunk = self.array.metadata.encode_chunk_key((i, j)[: self.array.ndim])
+                    return f"{chunk} (rows {first} to {last - 1})"
         return f"of rows {start} to {stop - 1}"
 
 
