@@ -45,8 +45,11 @@ def how_to_start(command: F) -> F:
 
 
 def where_to_run(command: F) -> F:
-    """--scheduler, --scheduler-file, --workers and --threads."""
+    """--scheduler and how to trust it, --scheduler-file, --workers and --threads."""
     for option in (
+        tls("--tls-key", "Its private key, if the certificate's file does not hold it."),
+        tls("--tls-cert", "The certificate that this process shows to a scheduler."),
+        tls("--tls-ca-file", "Who must have signed a scheduler's certificate: for tls:// addresses."),
         click.option("--threads", type=click.IntRange(1), help="Local threads. [default: all cores]"),
         click.option("--workers", type=click.IntRange(1), help="A local cluster of this many processes."),
         click.option("--scheduler-file", type=click.Path(), help="File that a Dask scheduler wrote."),
@@ -56,16 +59,27 @@ def where_to_run(command: F) -> F:
     return command
 
 
+def tls(name: str, text: str) -> Callable[[F], F]:
+    """An option of files in PEM form, kept where `open_where` finds it."""
+    return click.option(name, type=click.Path(dir_okay=False), callback=remember, expose_value=False, help=text)
+
+
 def log_format(command: F) -> F:
     choice = click.Choice(["auto", "plain", "json"])
     text = "Events on standard error, results on standard output: for people, or as JSON lines."
     return click.option("--log-format", type=choice, default="auto", callback=remember, help=text)(command)
 
 
-def remember(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """Keeps the log format where errors find it."""
-    ctx.meta["gmmdask.log_format"] = value
+def remember(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Keeps a value where errors and `open_where` find it."""
+    ctx.meta[f"gmmdask.{param.name}"] = value
     return value
+
+
+def run_id() -> str:
+    """Of the command that is run."""
+    found: str = click.get_current_context().meta["gmmdask.run_id"]
+    return found
 
 
 def how_to_read(command: F) -> F:
@@ -137,24 +151,42 @@ def how_to_open(data: str, accept_missing: bool) -> dict[str, Any]:
 
 
 def open_where(scheduler: str | None, scheduler_file: str | None, workers: int | None, threads: int | None) -> Any:
-    """The executor that the options name.
+    """The executor that the options name; else the current Dask client, if a script has made one, or local threads.
 
     Raises
     ------
     click.UsageError
-        If more than one is named.
+        If more than one is named, or certificates are without need.
     """
     from gmmdask.execution import Threads, open_executor
 
     given = [o for o in (scheduler, scheduler_file, workers, threads) if o is not None]
     if len(given) > 1:
         raise click.UsageError("--scheduler, --scheduler-file, --workers and --threads exclude each other.")
+    certificates = trusted(scheduler, scheduler_file)
     if workers is not None:
         from gmmdask.execution.distributed import local_cluster
 
         return local_cluster(workers)
     if scheduler is not None or scheduler_file is not None:
-        from gmmdask.execution.distributed import connect
+        from gmmdask.execution.distributed import connect, security
 
-        return connect(scheduler, scheduler_file)
-    return Threads(threads) if threads is not None else open_executor("threads")
+        return connect(scheduler, scheduler_file, security(*certificates) if certificates else None)
+    return Threads(threads) if threads is not None else open_executor()
+
+
+def trusted(scheduler: str | None, scheduler_file: str | None) -> tuple[str, str, str | None] | None:
+    """The files that --tls-ca-file, --tls-cert and --tls-key name; None if none was given."""
+    meta = click.get_current_context().meta
+    authority, certificate, key = (meta.get(f"gmmdask.tls_{name}") for name in ("ca_file", "cert", "key"))
+    if authority is certificate is key is None:
+        return None
+    if authority is None or certificate is None:
+        raise click.UsageError(
+            "--tls-ca-file and --tls-cert go together, with --tls-key if the key is in its own file."
+        )
+    if scheduler_file is None and not (scheduler or "").startswith("tls://"):
+        raise click.UsageError(
+            "--tls-ca-file, --tls-cert and --tls-key need a --scheduler of the form tls://host:8786."
+        )
+    return authority, certificate, key

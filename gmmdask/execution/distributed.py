@@ -95,8 +95,14 @@ class Cluster(Executor):
             raise ClusterError(f"{self.name}: the connection was lost ({type(error).__name__}: {error}).") from error
 
 
-def connect(address: str | None = None, scheduler_file: str | None = None) -> Cluster:
+def connect(
+    address: str | None = None, scheduler_file: str | None = None, security: distributed.Security | None = None
+) -> Cluster:
     """A cluster by the address of its scheduler, or by the file that the scheduler wrote.
+
+    Parameters
+    ----------
+    security : certificates; None for those of the Dask configuration.
 
     Raises
     ------
@@ -110,7 +116,9 @@ def connect(address: str | None = None, scheduler_file: str | None = None) -> Cl
     if scheduler_file is not None:
         wait_for_file(scheduler_file, timeout)
     try:
-        client = Client(address=address, scheduler_file=scheduler_file, timeout=timeout, set_as_default=False)
+        client = Client(
+            address=address, scheduler_file=scheduler_file, timeout=timeout, security=security, set_as_default=False
+        )
     except (OSError, TimeoutError, ValueError) as error:
         raise ClusterError(
             f"no Dask scheduler answers at {where} (waited {timeout} s: {type(error).__name__}). Check the address and "
@@ -118,6 +126,25 @@ def connect(address: str | None = None, scheduler_file: str | None = None) -> Cl
         ) from error
     owned.enter_context(client)
     return Cluster(client, owned)
+
+
+def security(ca_file: str, cert: str, key: str | None = None) -> distributed.Security:
+    """What a client trusts and shows: files in PEM form, read before anything is sent; nothing goes unencrypted.
+
+    Raises
+    ------
+    ValueError
+        If they cannot be read, or the key is not the certificate's.
+    """
+    found = distributed.Security(tls_ca_file=ca_file, tls_client_cert=cert, tls_client_key=key, require_encryption=True)
+    try:
+        found.get_connection_args("client")
+    except OSError as error:  # that of ssl is one
+        raise ValueError(
+            f"the certificates {', '.join(name for name in (ca_file, cert, key) if name)} cannot be used ({error}): "
+            "expected PEM files of an authority, a certificate, and its private key."
+        ) from error
+    return found
 
 
 def wait_for_file(path: str, timeout: float) -> None:
@@ -133,11 +160,19 @@ def wait_for_file(path: str, timeout: float) -> None:
 
 
 def local_cluster(workers: int) -> Cluster:
-    """A cluster of this many worker processes, one thread each, on the loopback interface."""
-    owned = ExitStack()
+    """A cluster of this many worker processes, one thread each, that only this machine can reach.
+
+    There is no dashboard unless `gmmdask.dashboard` says where.
+    """
+    owned, dashboard = ExitStack(), setting("dashboard")
     try:
         cluster = LocalCluster(
-            n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", memory_limit=0
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=dashboard or "127.0.0.1:0",  # there is a server for health checks in any case
+            scheduler_kwargs={"dashboard": dashboard is not None},
+            memory_limit=0,
         )
         owned.enter_context(cluster)
         client = owned.enter_context(Client(cluster, set_as_default=False))
