@@ -165,7 +165,7 @@ class GaussianMixture(FittedMixture):
         if resume and self.checkpoint is None:
             raise ValueError("resume=True needs the checkpoint to go on from: set checkpoint=.")
         with open_executor(scheduler) as executor:
-            job = Job(source, self._settings(source), executor, self._teller(), self.checkpoint, resume)
+            job = Job(source, self.settings(source), executor, self._teller(), self.checkpoint, resume)
             fitted = job.run()
         self._set_names(source.feature_names)
         return self._accept(fitted)
@@ -234,7 +234,8 @@ class GaussianMixture(FittedMixture):
 
         return tell
 
-    def _settings(self, source: Source) -> Settings:
+    def settings(self, source: Source) -> Settings:
+        """What a fit of these data is asked for."""
         warm = self.warm_start and hasattr(self, "means_")
         start = self._start(source.d, warm)
         limit = self.memory_limit
@@ -302,4 +303,4 @@ class GaussianMixture(FittedMixture):
     def made(self, provenance: dict[str, Any], X: Any) -> bool:
         """Whether a model with this provenance came from a fit of X with these parameters (max_iter and tol apart)."""
         source = open_source(X)
-        return is_of(provenance, source, self._settings(source))
+        return is_of(provenance, source, self.settings(source))

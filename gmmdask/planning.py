@@ -183,6 +183,43 @@ def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Pl
     return replace(plan, block_rows=rows), Memory(task, driver, executor.tasks_at_once, cache, cached)
 
 
+def forecast(source: Source, settings: Settings, executor: Executor) -> dict[str, Any]:
+    """What a fit will read and take, as JSON values; sizes are in bytes, those of rows as they are once decoded.
+
+    `reads_at_most` counts the first look, and no lap that finds its rows in memory.
+
+    Raises
+    ------
+    DataError
+        As of `plan_fit`.
+    """
+    plan, memory = plan_fit(source, settings, executor)
+    sample, held_out = sample_sizes(source, settings)
+    laps, whole = getattr(settings.algorithm, "max_iter", 0), source.n <= sample
+    return {
+        "data": source.name,
+        "rows": source.n,
+        "features": source.d,
+        "dtype": str(source.dtype),
+        "runs_on": executor.name,
+        "parts": len(plan.parts),
+        "chunk_rows": source.chunk_rows,
+        "block_rows": plan.block_rows,
+        "steps_per_lap": plan.steps if settings.algorithm.mini_batches else 1,
+        "laps_at_most": laps,
+        "reads_at_most": 1 if whole or memory.cache else 1 + laps,
+        "bytes_per_pass": source.n * source.d * source.dtype.itemsize,
+        "sample_rows": min(sample, source.n),
+        "held_out_rows": 0 if whole else min(held_out, source.n - sample),
+        "task_bytes": memory.task,
+        "tasks_at_once": memory.tasks,
+        "driver_bytes": memory.driver,
+        "cached_bytes": memory.cached,
+        "peak_bytes": memory.peak,
+        "memory_limit": settings.memory_limit,
+    }
+
+
 def caching(source: Source, settings: Settings, executor: Executor, budget: int) -> tuple[bool, int]:
     """Whether decoded rows are kept between passes, and how many bytes of them in this process, `budget` at most."""
     size = source.n * source.row_bytes

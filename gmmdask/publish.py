@@ -32,6 +32,7 @@ class Publisher:
     every : seconds between publications; the first is made as soon as there is a mixture.
     emit : receives events.
     check : called between batches; what it raises ends the stream there.
+    run_id : of the command that is run, for the model's record.
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class Publisher:
         every: float,
         emit: Callback,
         check: Callable[[], None] = lambda: None,
+        run_id: str = "",
     ) -> None:
         self.path, self.feed, self.state, self.every, self.emit, self.check = path, feed, state, every, emit, check
+        self.run_id = run_id
         self.news, self.at = False, -float("inf")
 
     @property
@@ -64,6 +67,7 @@ class Publisher:
             **self.stream.describe(),
             "data": {"kind": "stream", "address": self.feed.name},
             "versions": versions(),
+            **({"run_id": self.run_id} if self.run_id else {}),
         }
         save_model(self.path, Model(self.stream.mixture, provenance, self.state))
         self.news, self.at = False, time.monotonic()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import gmmdask
+from gmmdask.cli import main
 from gmmdask.execution.distributed import local_cluster
 
 ROOT = Path(__file__).parents[1]
@@ -90,6 +93,26 @@ def test_readme_examples_run_in_order(tmp_path: Path) -> None:
 
 def test_the_page_of_exports_runs_as_one_program(tmp_path: Path) -> None:
     run([sys.executable, "-c", "\n".join(block.text for block in blocks("docs/export.md"))], tmp_path)
+
+
+@pytest.mark.parametrize("document", ["docs/jobs.md", "docs/security.md"])
+def test_examples_of_jobs_run_in_order_or_compile(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`compile` stands behind the language of those that need packages or machines which are not here."""
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(document):
+        if block.language == "yaml":
+            Path(block.role).write_text(block.text)
+        elif block.language == "python":
+            compile(block.text, document, "exec")
+        elif block.role == "compile":
+            run(["bash", "-nc", block.text], tmp_path)
+        else:
+            for line in block.text.splitlines():
+                command, *words = shlex.split(line)
+                done = CliRunner().invoke(main, words)
+                assert (command, done.exit_code) == ("gmmdask", 0), done.stderr
 
 
 def test_readme_scripts_exist_and_can_be_run() -> None:

@@ -4,12 +4,17 @@ import importlib
 import json
 import signal
 import sys
+import time
+import uuid
 from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
 COMMANDS = ("demo", "fit", "inspect", "predict", "sample", "score", "stream", "update")
+
+
+NOT_THERE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
 class NotConverged(Exception):
@@ -24,7 +29,9 @@ class Group(click.Group):
     """Commands by name; errors become one line on standard error and an exit code that says whether to try again.
 
     0 done; 2 usage; 3 bad data or settings (do not retry); 4 not converged; 75 trouble with cluster or storage (safe to
-    retry with --resume); 130 and 143 interrupted.
+    retry with --resume); 130 and 143 interrupted. Any other error is a fault of this package, and comes as it is.
+
+    Every run has an id, which its JSON lines and its models carry.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -37,6 +44,7 @@ class Group(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
+        ctx.meta["gmmdask.run_id"] = uuid.uuid4().hex
         earlier = signal.signal(signal.SIGTERM, terminate)
         try:
             return super().invoke(ctx)
@@ -48,8 +56,10 @@ class Group(click.Group):
             stop(ctx, error, 143, "terminated.")
         except NotConverged as error:
             stop(ctx, error, 4)
-        except (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, ImportError) as error:
+        except (ValueError, TypeError, ImportError, *NOT_THERE) as error:
             stop(ctx, error, 3)
+        except MemoryError as error:
+            stop(ctx, error, 3, f"out of memory ({error}): set a --memory-limit, or a smaller one.")
         except (OSError, RuntimeError) as error:
             stop(ctx, error, 75)
         finally:
@@ -64,7 +74,8 @@ def stop(ctx: click.Context, error: BaseException, code: int, what: str = "") ->
     """Ends with one line on standard error: words, or JSON if --log-format asked for it."""
     message = " ".join([what or str(error), *getattr(error, "__notes__", [])])
     as_json = ctx.meta.get("gmmdask.log_format") == "json"
-    failed = json.dumps({"event": "Failed", "message": message, "exit": code})
+    run_id = ctx.meta["gmmdask.run_id"]
+    failed = json.dumps({"event": "Failed", "time": time.time(), "run_id": run_id, "message": message, "exit": code})
     click.echo(failed if as_json else f"gmmdask: {message}", err=True)
     sys.exit(code)
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from gmmdask.cli._options import run_id
 from gmmdask.cli._tables import peak_memory
 from gmmdask.outcome import (
     CheckpointDamaged,
@@ -45,10 +46,15 @@ class Reporter:
     ----------
     form : {"auto", "plain", "json"}
         "auto" is a live line on a terminal, plain lines elsewhere.
+
+    Attributes
+    ----------
+    run_id : str
+        Of the command that is run.
     """
 
     def __init__(self, form: str) -> None:
-        self.form = form
+        self.form, self.run_id = form, run_id()
         self.console = Console(stderr=True)
         live = form == "auto" and self.console.is_terminal
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -74,9 +80,8 @@ class Reporter:
         if isinstance(event, PassDone):
             self.rows, self.seconds = self.rows + event.rows, self.seconds + event.seconds
         if self.form == "json":
-            sys.stderr.write(
-                json.dumps({"event": type(event).__name__, "time": time.time(), **plain(event)}, allow_nan=False) + "\n"
-            )
+            head = {"event": type(event).__name__, "time": time.time(), "run_id": self.run_id}
+            sys.stderr.write(json.dumps({**head, **plain(event)}, allow_nan=False) + "\n")
         elif self.live is not None:
             if isinstance(event, PassDone):
                 self.live.update(self.line, description=f"{describe(event, self.max_iter)}, next pass under way")

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from gmmdask.cli._job_file import job_file
 from gmmdask.cli._options import (
     ALGORITHM,
     COVARIANCE,
@@ -18,6 +19,7 @@ from gmmdask.cli._options import (
 
 
 @click.command("fit")
+@job_file
 @click.argument("data")
 @click.option("-k", "--components", type=click.IntRange(1), required=True, help="Number of components.")
 @click.option("--covariance", default="full", type=COVARIANCE, show_default=True, help="full, tied, diag or spherical.")
@@ -58,6 +60,7 @@ from gmmdask.cli._options import (
     help="Keep rows in memory once they are read; auto does if they fit.",
 )
 @click.option("--sample-rows", type=click.IntRange(1), help="Rows of the sample. [default: about 100 a parameter]")
+@click.option("--dry-run", is_flag=True, help="Say what the fit would read and take, from headers alone, and end.")
 @click.option("--require-convergence", is_flag=True, help="Exit with 4 if the fit did not converge.")
 @how_to_read
 @how_to_weigh
@@ -86,6 +89,9 @@ def command(data: str, output: str, overwrite: bool, resume: bool, **options: An
         mixture = estimator(options, reporter)
         check_outputs([output], overwrite or (resume and is_own(output, mixture, source)), inputs=addresses(source))
         where = open_where(*(options[name] for name in ("scheduler", "scheduler_file", "workers", "threads")))
+        if options["dry_run"]:
+            show(planned(source, mixture.settings(source), where), options["log_format"])
+            return
         try:
             mixture.fit(source, scheduler=where, resume=resume)
         except BaseException as error:
@@ -93,12 +99,23 @@ def command(data: str, output: str, overwrite: bool, resume: bool, **options: An
                 error.add_note(f"The checkpoint {checkpoint} is kept: --resume goes on from it.")
             raise
     fitted = mixture.mixture_.by_weight()
-    save_model(output, Model(fitted, mixture.provenance_, feature_names=source.feature_names))
+    provenance = {**mixture.provenance_, "run_id": reporter.run_id}
+    save_model(output, Model(fitted, provenance, feature_names=source.feature_names))
     show({"model": output, **reporter.summary(mixture)}, options["log_format"])
     if options["log_format"] != "json":
         console().print(components(fitted))
     if options["require_convergence"] and not mixture.converged_:
         raise NotConverged(mixture.outcome_.sentence)
+
+
+def planned(source: Any, settings: Any, where: Any) -> dict[str, Any]:
+    """What a fit would read and take; a cluster is asked for nothing but that it is there."""
+    from gmmdask.planning import forecast
+
+    try:
+        return forecast(source, settings, where)
+    finally:
+        where.__exit__(None, None, None)
 
 
 def estimator(options: dict[str, Any], reporter: Any) -> Any:

@@ -31,6 +31,7 @@ def command(model: str, log_format: str) -> None:
         "passes": len(history),
         "settings": {key: value for key, value in settings.items() if key != "given"},
         "versions": told.get("versions"),
+        "run_id": told.get("run_id"),
     }
     if log_format == "json":
         show({**summary, "provenance": told}, "json")

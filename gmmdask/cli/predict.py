@@ -4,12 +4,14 @@ from typing import Any
 
 import click
 
+from gmmdask.cli._job_file import job_file
 from gmmdask.cli._options import how_to_read, log_format, open_data, open_where, where_to_run
 
 WHATS = ("labels", "proba", "score")
 
 
 @click.command("predict")
+@job_file
 @click.argument("data")
 @click.option("-m", "--model", required=True, type=click.Path(), help="Model file.")
 @click.option("-o", "--output", required=True, type=click.Path(), help="Zarr group to write.")

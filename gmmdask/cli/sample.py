@@ -2,10 +2,12 @@
 
 import click
 
+from gmmdask.cli._job_file import job_file
 from gmmdask.cli._options import COVARIANCE
 
 
 @click.command("sample")
+@job_file
 @click.option("-m", "--model", type=click.Path(), help="Draw from this model file, not from a random mixture.")
 @click.option("-n", "--rows", default=1000, show_default=True, type=click.IntRange(1))
 @click.option("-d", "--features", default=2, show_default=True, type=click.IntRange(1))

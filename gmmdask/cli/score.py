@@ -4,10 +4,12 @@ from typing import Any
 
 import click
 
+from gmmdask.cli._job_file import job_file
 from gmmdask.cli._options import how_to_read, how_to_weigh, log_format, open_weighted, open_where, where_to_run
 
 
 @click.command("score")
+@job_file
 @click.argument("data")
 @click.option("-m", "--model", required=True, type=click.Path(), help="Model file.")
 @how_to_read

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import click
 
+from gmmdask.cli._job_file import job_file
 from gmmdask.cli._options import COVARIANCE, how_to_read, how_to_start, log_format
 
 
@@ -31,6 +32,7 @@ CONTINUES_HELP = "With --resume: SOURCE begins where the stream stopped; none of
 
 
 @click.command("stream")
+@job_file
 @click.argument("source", default="-")
 @click.option("-k", "--components", type=click.IntRange(1), required=True, help="Number of components.")
 @click.option("--covariance", default="full", type=COVARIANCE, show_default=True, help="full, tied, diag or spherical.")
@@ -80,7 +82,7 @@ def command(source: str, output: str, overwrite: bool, resume: bool, continues: 
     state = resumed(output, feed, stream, any_seed, continues) if resume else begun(feed, stream)
     with Reporter(options["log_format"]) as reporter, warnings.catch_warnings(), one_thread(), Signals() as signals:
         warnings.simplefilter("ignore")  # what they say are events, told by the reporter
-        publisher = Publisher(output, feed, state, options["every"], reporter, signals.check)
+        publisher = Publisher(output, feed, state, options["every"], reporter, signals.check, reporter.run_id)
         if continues:
             publisher.publish(now=True)  # from here on, positions are those of this source
         publisher.run(idle)

@@ -5,10 +5,12 @@ from contextlib import contextmanager
 
 import click
 
-from gmmdask.cli._options import how_to_read, log_format, open_data, open_where, where_to_run
+from gmmdask.cli._job_file import job_file
+from gmmdask.cli._options import how_to_read, log_format, open_data, open_where, run_id, where_to_run
 
 
 @click.command("update")
+@job_file
 @click.argument("data", nargs=-1)
 @click.option("-m", "--model", required=True, type=click.Path(), help="Model file: where the statistics are taken.")
 @click.option("--add", multiple=True, type=click.Path(), help="Statistics to add; may be repeated.")
@@ -75,7 +77,7 @@ def command(
         reg_covar = given.provenance.get("settings", {}).get("reg_covar", 1e-6)
     found = total.step(reg_covar)
     told = {"model": model, "added": [*add, *(source.name for source in sources)], "subtracted": list(minus)}
-    provenance = {**found.provenance, "data": {**found.provenance["data"], **told}}
+    provenance = {**found.provenance, "data": {**found.provenance["data"], **told}, "run_id": run_id()}
     found = Model(found.mixture, provenance, feature_names=given.feature_names)
     with replacing(outputs) as places:  # the model first: until the statistics are there, the command can be repeated
         save_model(places[0], found)

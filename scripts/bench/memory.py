@@ -71,7 +71,7 @@ def measure(gigabytes: float, features: int, components: int, limit: str, passes
     data = stored(random_mixture(components, features, "full", seed=0), rows, folder)
     source, executor = open_source(str(data)), Threads()
     model = GaussianMixture(components, random_state=0, tol=0, max_iter=passes, memory_limit=limit)
-    _, memory = plan_fit(source, model._settings(source), executor)
+    _, memory = plan_fit(source, model.settings(source), executor)
     began = time.perf_counter()
     with Sampler() as sampler:
         model.fit(source, scheduler=executor)
