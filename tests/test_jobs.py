@@ -177,6 +177,7 @@ def test_every_command_takes_its_job_file(data: Path, tmp_path: Path) -> None:
     ended(0, "update", "--config", written(tmp_path, data=[str(data)], model=str(model), output=str(tmp_path / "u")))
     ended(0, "stream", "--config", written(tmp_path, source=str(data), k=2, output=str(tmp_path / "s"), rate=0.5))
     ended(0, "sample", "--config", written(tmp_path, rows=10, output=str(tmp_path / "rows.npy")))
+    ended(0, "doctor", "--config", written(tmp_path, data=str(data), components=2))
     assert len(np.load(tmp_path / "rows.npy")) == 10
     said = ended(3, "fit", "--config", tmp_path / "nothing.yaml").stderr
     assert "nothing.yaml: no such job file" in said
