@@ -17,7 +17,6 @@ from gmmdask.compiled import fast_kernel
 from gmmdask.densities import check_names
 from gmmdask.execution import one_thread, open_executor, setting
 from gmmdask.fitted import FittedMixture
-from gmmdask.initialise import Start
 from gmmdask.job import Fitted, Job
 from gmmdask.outcome import Callback, Event
 from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, check_stream, reg_covar_under
@@ -25,6 +24,7 @@ from gmmdask.planning import Settings, sample_sizes
 from gmmdask.record import is_of
 from gmmdask.sources import DataError, Source, open_source
 from gmmdask.sources.weights import weighted
+from gmmdask.start import Start
 from gmmdask.stream import Stream
 from gmmdask.verbose import Verbose
 

@@ -4,14 +4,13 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 
 from gmmdask.algorithms import Algorithm, Batch, Beginning, Squarem
-from gmmdask.covariance import FAMILIES, Family
+from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep, ESteps, assigned_stats
 from gmmdask.execution import Executor
@@ -25,6 +24,7 @@ from gmmdask.plan import make_plan
 from gmmdask.run import Run
 from gmmdask.sources import ArraySource
 from gmmdask.sources.weights import weighted
+from gmmdask.start import Start
 from gmmdask.stats import Layout, Stats
 from gmmdask.task import Data
 
@@ -36,97 +36,6 @@ FINALISTS = 3
 SAMPLE_LAPS = 500
 TIE = 1e-6  # nats per row between scores that are as good as equal
 SAMPLE_TOL = 1e-5  # nats per row: passes over the sample are cheap, and what they do passes over all rows need not
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """How to start: a method, and parameters in data units (or None) that replace what it finds.
-
-    `precisions` have the family's own shape.
-    """
-
-    covariance_type: str
-    n_components: int
-    method: str = "kmeans"
-    weights: Array | None = None
-    means: Array | None = None
-    precisions: Array | None = None
-
-    @classmethod
-    def checked(
-        cls, covariance_type: str, k: int, d: int, method: str, weights: Any, means: Any, precisions: Any
-    ) -> "Start":
-        """A start from parameters that somebody gave, for K components in d dimensions.
-
-        Raises
-        ------
-        ValueError
-            If one has another shape, is not finite, or cannot be what it is called.
-        """
-        weights = checked("weights", weights, (k,))
-        if weights is not None:
-            check_weights(weights)
-        means = checked("means", means, (k, d))
-        family = FAMILIES[covariance_type]
-        precisions = checked(f"{covariance_type} precision", precisions, family.own_shape(k, d))
-        if precisions is not None:
-            check_precisions(family, precisions, d)
-        return cls(covariance_type, k, method, weights, means, precisions)
-
-    def n_parameters(self, d: int) -> int:
-        """Free parameters of a mixture of d features."""
-        k = self.n_components
-        return k - 1 + k * d + FAMILIES[self.covariance_type].n_parameters(k, d)
-
-    @property
-    def given(self) -> bool:
-        """Whether the user gave a part of the start: it is then used as it is."""
-        return not all(part is None for part in (self.weights, self.means, self.precisions))
-
-    @property
-    def complete(self) -> bool:
-        return not any(part is None for part in (self.weights, self.means, self.precisions))
-
-
-def checked(name: str, value: Any, shape: tuple[int, ...]) -> Array | None:
-    """A given parameter as a float64 array of the right shape."""
-    if value is None:
-        return None
-    array = np.ascontiguousarray(value, dtype=np.float64)
-    if array.shape != shape:
-        raise ValueError(f"The parameter {name!r} should have the shape of {shape}, but got {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"The parameter {name!r} should hold finite numbers, but holds NaN or infinity")
-    return array
-
-
-def check_weights(weights: Array) -> None:
-    """Refuses weights (K,) that are no proportions, in scikit-learn's words, which take the least for the largest."""
-    least, largest = weights.min(), weights.max()
-    if least < 0 or largest > 1:
-        raise ValueError(
-            f"The parameter 'weights' should be in the range [0, 1], but got max value {least:.5f}, min value "
-            f"{largest:.5f} (from least to largest). Give the proportions of components."
-        )
-    if abs(weights.sum() - 1) >= 1e-6:
-        raise ValueError(
-            f"The parameter 'weights' should be normalized, but got sum(weights) = {weights.sum():.5f}. Divide them by "
-            "their sum."
-        )
-
-
-def check_precisions(family: Family, precisions: Array, d: int) -> None:
-    """Refuses precisions, in the family's own shape, that are no inverse covariances."""
-    matrices = precisions.ndim - (not family.shared) == 2
-    try:
-        family.root(precisions, d)
-        if matrices and not np.allclose(precisions, precisions.swapaxes(-1, -2)):
-            raise ValueError
-    except ValueError:
-        wanted = "symmetric, positive-definite" if matrices else "positive"
-        raise ValueError(
-            f"The parameter '{family.name} precision' should be {wanted}: it is the inverse of covariances"
-        ) from None
 
 
 def assign(
@@ -168,7 +77,7 @@ def one_start(
 ) -> Mixture:
     """A mixture in frame coordinates from one draw of the method, given parameters put in their place."""
     if start.complete:
-        return frame.mixture_in(_given(start, None))
+        return frame.mixture_in(start.completed(None))
     whitened = start.method == "kmeans-whitened"
     seen = frame.points_in(rows.astype(np.float64)) if whitened else rows
     assigned = assign("kmeans" if whitened else start.method, seen, start.n_components, random, weights)
@@ -176,21 +85,7 @@ def one_start(
         weights = None  # components of one row each, in whose choice the weights have had their say
     layout = Layout(start.covariance_type, start.n_components, frame.d, frame.digest)
     mixture = m_step(assigned_stats(layout, frame, rows, assigned, weights=weights), prior)
-    return frame.mixture_in(_given(start, frame.mixture_out(mixture))) if start.given else mixture
-
-
-def _given(start: Start, found: Mixture | None) -> Mixture:
-    """The start's parameters, completed by those that were found, in data units."""
-    weights, means, precisions = start.weights, start.means, start.precisions
-    covariances = None if precisions is None else FAMILIES[start.covariance_type].from_precisions(precisions)
-    if found is not None:
-        weights = found.weights if weights is None else weights
-        means = found.means if means is None else means
-        covariances = found.covariances if covariances is None else covariances
-    assert weights is not None
-    assert means is not None
-    assert covariances is not None
-    return Mixture(start.covariance_type, weights, means, covariances)
+    return frame.mixture_in(start.completed(frame.mixture_out(mixture))) if start.given else mixture
 
 
 def in_memory(

@@ -11,10 +11,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from gmmdask.conditioning import conditional, marginal
 from gmmdask.covariance import FAMILIES
-from gmmdask.initialise import Start, checked
 from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model
 from gmmdask.record import versions
+from gmmdask.start import Start, checked
 
 SYMMETRY = 1e-6  # of a covariance matrix, relative to its largest variance: as far as its two halves may differ
 THEIRS = ("full", "tied", "diag", "spherical")  # families that scikit-learn knows

@@ -7,10 +7,11 @@ from gmmdask.algorithms import Algorithm, enough_rows
 from gmmdask.covariance import FAMILIES, Family
 from gmmdask.estep import peak_bytes
 from gmmdask.execution import Executor
-from gmmdask.initialise import LEAST_STARTS, Start
+from gmmdask.initialise import LEAST_STARTS
 from gmmdask.kernels import block_rows
 from gmmdask.plan import Plan, interleaved, make_plan
 from gmmdask.sources import DataError, Source
+from gmmdask.start import Start
 from gmmdask.stats import Layout
 
 SAMPLE_BYTES = 64 << 20

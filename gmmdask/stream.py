@@ -11,13 +11,14 @@ from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep, ESteps
 from gmmdask.execution import Threads, one_thread
 from gmmdask.frame import Frame, Prior
-from gmmdask.initialise import Ground, Start, best_start, in_memory
+from gmmdask.initialise import Ground, best_start, in_memory
 from gmmdask.kernels import block_rows
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Callback, Reason
 from gmmdask.pilot import LARGEST, Moments
 from gmmdask.sources import DataError
 from gmmdask.sources._base import checked_shape
+from gmmdask.start import Start
 from gmmdask.stats import Stats
 from gmmdask.task import Block
 

@@ -18,9 +18,9 @@ from gmmdask.cli import main
 from gmmdask.doctor import Finding, Verdict, examine
 from gmmdask.execution import Threads
 from gmmdask.execution.distributed import Cluster
-from gmmdask.initialise import Start
 from gmmdask.planning import OVERHEAD_BYTES, Settings, plan_fit
 from gmmdask.sources import NpySource, open_source
+from gmmdask.start import Start
 
 K, D = 3, 2
 CENTRES = 9 * np.random.default_rng(0).normal(size=(K, D))

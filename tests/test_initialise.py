@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from gmmdask.execution import Threads, one_thread
 from gmmdask.frame import Frame, Prior
-from gmmdask.initialise import TIE, Ground, Start, best_start, in_memory, ranked
+from gmmdask.initialise import TIE, Ground, best_start, in_memory, ranked
 from gmmdask.outcome import Event, StartChosen
 from gmmdask.pilot import Moments
+from gmmdask.start import Start
 from gmmdask.synthetic import random_mixture
 
 

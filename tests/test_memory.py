@@ -18,13 +18,13 @@ from gmmdask.estep import EStep, ESteps, available, peak_bytes
 from gmmdask.execution import Executor, Threads, one_thread
 from gmmdask.execution.local import available_cores
 from gmmdask.frame import Frame
-from gmmdask.initialise import Start
 from gmmdask.job import Job
 from gmmdask.pilot import Pilot
 from gmmdask.plan import make_plan
 from gmmdask.planning import OVERHEAD_BYTES, Memory, Settings, plan_fit
 from gmmdask.sources import ArraySource, DataError, NpySource, Source
 from gmmdask.sources.weights import weighted
+from gmmdask.start import Start
 from gmmdask.synthetic import random_mixture
 from gmmdask.task import Block, Data
 

@@ -20,7 +20,6 @@ from gmmdask.covariance import FAMILIES
 from gmmdask.estep import EStep, ESteps, LogDensities
 from gmmdask.execution import Threads
 from gmmdask.frame import Prior
-from gmmdask.initialise import Start
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
 from gmmdask.outcome import Event, PassDone, Reason, RowsSorted, StepDone
@@ -28,6 +27,7 @@ from gmmdask.pilot import first_look
 from gmmdask.plan import interleaved, next_prime
 from gmmdask.planning import Settings, fit_plan, plan_fit
 from gmmdask.sources import ArraySource, DataError
+from gmmdask.start import Start
 from gmmdask.stats import Stats
 from gmmdask.synthetic import random_mixture as synthetic_mixture
 from gmmdask.task import Data, every_row

@@ -51,8 +51,8 @@ def settings_of(options: dict[str, Any]) -> Any:
     from gmmdask.algorithms import Batch
     from gmmdask.compiled import fast_kernel
     from gmmdask.execution import setting
-    from gmmdask.initialise import Start
     from gmmdask.planning import Settings
+    from gmmdask.start import Start
 
     limit = options["memory_limit"]
     start = Start(options["covariance"], options["components"], "kmeans")

@@ -163,7 +163,7 @@ def described(options: dict[str, Any]) -> Any:
     from gmmdask.algorithms import Stochastic
     from gmmdask.compiled import fast_kernel
     from gmmdask.execution import setting
-    from gmmdask.initialise import Start
+    from gmmdask.start import Start
     from gmmdask.stream import Stream
 
     drawn = int(np.random.SeedSequence().generate_state(1)[0])

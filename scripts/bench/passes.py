@@ -26,7 +26,7 @@ from gmmdask.estep import EStep, ESteps
 from gmmdask.execution import Threads, one_thread
 from gmmdask.fit import advance
 from gmmdask.frame import Frame, Prior
-from gmmdask.initialise import Ground, Start, best_start, in_memory
+from gmmdask.initialise import Ground, best_start, in_memory
 from gmmdask.mixture import Mixture
 from gmmdask.pilot import FirstLook, first_look
 from gmmdask.planning import Settings, fit_plan, sample_sizes
@@ -34,6 +34,7 @@ from gmmdask.plot.style import QUALITATIVE, new_figure, tidy
 from gmmdask.run import Run
 from gmmdask.selfcheck import Expected
 from gmmdask.sources import open_source
+from gmmdask.start import Start
 from gmmdask.synthetic import random_mixture
 from gmmdask.task import Data
 
