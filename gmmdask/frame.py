@@ -24,6 +24,12 @@ class Frame:
     matrix: Array
     inverse: Array
 
+    @property
+    def fits(self) -> bool:
+        """Whether its arrays go together: asked of what comes out of a file."""
+        shapes = (self.d,), (self.d, self.d)
+        return self.origin.ndim == 1 and self.matrix.shape in shapes and self.inverse.shape == self.matrix.shape
+
     @classmethod
     def of(cls, family: Family, mean: Array, covariance: Array) -> "Frame":
         """The frame that suits a family for data with this mean (d,) and covariance (d, d)."""

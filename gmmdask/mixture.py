@@ -38,6 +38,14 @@ class Mixture:
     def family(self) -> Family:
         return FAMILIES[self.covariance_type]
 
+    @property
+    def fits(self) -> bool:
+        """Whether its arrays go together: asked of what comes out of a file."""
+        if self.covariance_type not in FAMILIES or self.means.ndim != 2 or not self.means.size:
+            return False
+        wanted = (self.n_components,), self.family.own_shape(self.n_components, self.d)
+        return (self.weights.shape, self.covariances.shape) == wanted
+
     @cached_property
     def digest(self) -> str:
         """Names the mixture: statistics at different mixtures must not add."""

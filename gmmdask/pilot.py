@@ -182,6 +182,13 @@ class FirstLook:
     held_out_weights: Array | None = None
     unit: float = 1.0
 
+    @property
+    def fits(self) -> bool:
+        """Whether its arrays go together: asked of what comes out of a file."""
+        d, rows = self.moments.mean.size, (self.sample, self.held_out)
+        same = all(array.shape[1:] == (d,) and array.dtype == self.sample.dtype for array in rows)
+        return same and len(self.sample) > 0 and self.moments.scatter.shape == (d, d)
+
 
 def first_look(data: Data, seed: int, sample_rows: int, held_out_rows: int) -> FirstLook:
     """One pass over all rows, after one over their weights if they have some.

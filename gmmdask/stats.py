@@ -52,6 +52,13 @@ class Stats:
             origin = np.zeros((layout.n_components, layout.d))
         return cls(layout, origin, np.zeros(layout.size))
 
+    @property
+    def fits(self) -> bool:
+        """Whether its arrays are of its layout: asked of what comes out of a file."""
+        of = self.layout
+        known = of.covariance_type in FAMILIES and min(of.n_components, of.d) > 0
+        return known and (self.origin.shape, self.vector.shape) == ((of.n_components, of.d), (of.size,))
+
     def _view(self, start: int, shape: tuple[int, ...]) -> Array:
         return self.vector[start : start + prod(shape)].reshape(shape)
 
