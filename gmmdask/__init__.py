@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gmmdask import algorithms as algorithms
     from gmmdask.estimator import GaussianMixture as GaussianMixture
+    from gmmdask.place import Place as Place
     from gmmdask.sources import open_source as open_source
     from gmmdask.statistics import Statistics as Statistics
 
-__all__ = ["GaussianMixture", "Statistics", "algorithms", "open_source"]
+__all__ = ["GaussianMixture", "Place", "Statistics", "algorithms", "open_source"]
 __version__ = "0.1.0"
 
 
@@ -20,6 +21,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("gmmdask.estimator").GaussianMixture
     if name == "Statistics":
         return importlib.import_module("gmmdask.statistics").Statistics
+    if name == "Place":
+        return importlib.import_module("gmmdask.place").Place
     if name == "open_source":
         return importlib.import_module("gmmdask.sources").open_source
     if name == "algorithms":

@@ -10,6 +10,7 @@ from typing import Any
 from gmmdask import container
 from gmmdask.container import FileError
 from gmmdask.execution import setting
+from gmmdask.place import Place
 
 
 class Checkpoint:
@@ -17,7 +18,7 @@ class Checkpoint:
 
     Parameters
     ----------
-    path : file to write; the one before it stays beside it as PATH.previous.
+    path : file or URL to write; the one before it stays beside it as PATH.previous.
     classes : names and types of the frozen values that may be in it.
     resume : whether an existing file is continued; without it, one is an error.
 
@@ -26,15 +27,14 @@ class Checkpoint:
     FileExistsError
         If there is a checkpoint and `resume` is false.
     FileError
-        If the folder does not exist, or neither file can be read.
+        If the folder does not exist or cannot be written to, or neither file can be read.
     """
 
-    def __init__(self, path: str | Path, classes: Mapping[str, type], resume: bool) -> None:
-        self.path, self.classes = Path(path), classes
-        self.previous = self.path.with_name(self.path.name + ".previous")
+    def __init__(self, path: str | Path | Place, classes: Mapping[str, type], resume: bool) -> None:
+        self.path, self.classes = Place(path), classes
+        self.previous = self.path.beside(".previous")
         self.resume, self.damaged, self.written = resume, "", -float("inf")
-        if not self.path.parent.is_dir():
-            raise FileError(f"checkpoint {self.path}: there is no folder {self.path.parent}. Make it first.")
+        check_folder(self.path)
         found = [str(path) for path in (self.path, self.previous) if path.exists()]
         if found and not resume:
             raise FileExistsError(
@@ -55,7 +55,7 @@ class Checkpoint:
                 return container.unpack(content, arrays, self.classes)
             except FileError as error:
                 problems.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-                if path == self.path:
+                if path is self.path:
                     self.damaged = f"{problems[-1]} Going on from {self.previous}."
                     if self.previous.exists():
                         warnings.warn(self.damaged, stacklevel=2)
@@ -64,13 +64,29 @@ class Checkpoint:
         return None
 
     def save(self, value: Any, now: bool = False) -> bool:
-        """Writes, unless it did less than `gmmdask.checkpoint-interval` seconds ago; tells whether it has written."""
+        """Writes, unless it did less than `gmmdask.checkpoint-interval` seconds ago; tells whether it has written.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written: those that were there stay.
+        """
         if not now and time.monotonic() - self.written < setting("checkpoint-interval"):
             return False
         arrays: container.Arrays = {}
         content = container.pack(value, arrays)
-        if self.path.exists() and not self.damaged:
-            os.replace(self.path, self.previous)
-        container.write(self.path, "checkpoint", content, arrays)
+        previous = None if self.damaged else self.previous
+        container.write(self.path, "checkpoint", content, arrays, previous)
         self.damaged, self.written = "", time.monotonic()
         return True
+
+
+def check_folder(place: Place) -> None:
+    """Refuses a checkpoint on this machine whose folder is not there or is read-only, before hours are spent."""
+    if place.local is None:
+        return
+    folder = place.local.parent
+    if not folder.is_dir():
+        raise FileError(f"checkpoint {place}: there is no folder {folder}. Make it first.")
+    if not os.access(folder, os.W_OK):
+        raise FileError(f"checkpoint {place}: the folder {folder} cannot be written to. Choose another, or its rights.")

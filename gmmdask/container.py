@@ -5,19 +5,23 @@ Layout: magic (8 bytes), length of the header (8, little endian), SHA-256 of all
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+
+from gmmdask.conform import misfits
+from gmmdask.place import Place
+from gmmdask.storage import NotEntrustedError, StorageError
 
 MAGIC = b"gmmdask\n"
 SCHEMA = 1
 PREFIX = len(MAGIC) + 8 + 32
+BLOCK = 1 << 20
+MOST_EMPTY = 1 << 20  # rows or columns of an array without numbers
 DTYPES = ("float64", "float32", "int64", "uint64")
 Arrays = dict[str, np.ndarray]
 
@@ -26,8 +30,10 @@ class FileError(ValueError):
     """A model or checkpoint file that cannot be read: says which, why, and what to do."""
 
 
-def write(path: str | Path, kind: str, content: Any, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes beside the target, flushes to disk, renames: a reader sees the old file or the new one, never a part.
+def write(
+    path: str | Path | Place, kind: str, content: Any, arrays: Mapping[str, np.ndarray], previous: Place | None = None
+) -> None:
+    """Writes a whole file or none; one that is there goes to `previous`, or is replaced. See `Place.write`.
 
     Parameters
     ----------
@@ -38,8 +44,9 @@ def write(path: str | Path, kind: str, content: Any, arrays: Mapping[str, np.nda
     ------
     TypeError
         If an array has another dtype: it could not be read back.
+    StorageError
+        If it cannot be written; what was there is kept.
     """
-    path = Path(path)
     listing, offset = {}, 0
     for name, array in arrays.items():
         if str(array.dtype) not in DTYPES:
@@ -51,63 +58,59 @@ def write(path: str | Path, kind: str, content: Any, arrays: Mapping[str, np.nda
     checksum = hashlib.sha256()
     for part in parts:
         checksum.update(part)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            file.write(MAGIC + len(header).to_bytes(8, "little") + checksum.digest())
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    prefix = MAGIC + len(header).to_bytes(8, "little") + checksum.digest()
+    Place(path).write([prefix, *parts], previous)
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes a rename in it last, where the system can."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def read(path: str | Path, kind: str) -> tuple[Any, Arrays]:
-    """Content and arrays of a file; sizes are checked before anything of that size is taken.
+def read(path: str | Path | Place, kind: str) -> tuple[Any, Arrays]:
+    """Content and arrays of a file; sizes and checksum are checked before anything of that size is taken.
 
     Raises
     ------
     FileError
-        No file there, not one of ours, of another kind, of a newer schema, truncated or damaged.
+        If it cannot be opened, is not such a file, is damaged, or is of a newer version.
+    StorageError
+        If the storage that it is on does not answer.
     """
-    path = Path(path)
+    place = Place(path)
     try:
-        with open(path, "rb") as file:
-            prefix = file.read(PREFIX)
-            start = prefix[: len(MAGIC)]
-            if start != MAGIC:  # before the rest is read: it may be data of any size
-                raise FileError(f"{path}: not a gmmdask file: it begins with {start!r}, expected {MAGIC!r}.")
-            data = file.read()
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    length = int.from_bytes(prefix[len(MAGIC) : len(MAGIC) + 8], "little")
-    found, written = hashlib.sha256(data).hexdigest(), prefix[PREFIX - 32 :].hex()
-    if found != written or length > len(data):
-        raise FileError(
-            f"{path}: truncated or damaged: its {len(data):,} bytes have the checksum {found[:12]}, written with "
-            f"{written[:12] or 'none'} and a header of {length:,} bytes. Use another copy of the file."
-        )
+        with place.open(MAGIC) as file:
+            header, payload = _checked(path, file)
+    except (StorageError, FileError, ImportError, NotEntrustedError):
+        raise
+    except Exception as error:  # those of file systems behind URLs have no class in common
+        raise FileError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error!r}).") from error
     try:
-        return _parsed(path, kind, json.loads(data[:length]), memoryview(data)[length:])
+        if not header.endswith(b"}"):  # the checksum is not of its length
+            raise ValueError(f"a header of {len(header)} bytes")
+        return _parsed(path, kind, json.loads(header), memoryview(payload))
     except FileError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise FileError(f"{path}: what it says of itself makes no sense ({error!r}). Write the file again.") from error
 
 
-def _parsed(path: Path, kind: str, header: Any, payload: memoryview) -> tuple[Any, Arrays]:
+def _checked(path: object, file: BinaryIO) -> tuple[bytes, bytes]:
+    """Header and payload of an opened file, once its checksum is found right, block by block."""
+    prefix = file.read(PREFIX)
+    if not prefix.startswith(MAGIC):
+        raise FileError(f"{path}: not a gmmdask file: it begins with {prefix[:8]!r}, expected {MAGIC!r}.")
+    length = int.from_bytes(prefix[len(MAGIC) : len(MAGIC) + 8], "little")
+    checksum, size = hashlib.sha256(), 0
+    while block := file.read(BLOCK):
+        checksum.update(block)
+        size += len(block)
+    found, written = checksum.hexdigest(), prefix[PREFIX - 32 :].hex()
+    if found != written or length > size:
+        raise FileError(
+            f"{path}: truncated or damaged: its {size:,} bytes have the checksum {found[:12]}, written with "
+            f"{written[:12] or 'none'} and a header of {length:,} bytes. Use another copy of the file."
+        )
+    file.seek(PREFIX)
+    return file.read(length), file.read()
+
+
+def _parsed(path: object, kind: str, header: Any, payload: memoryview) -> tuple[Any, Arrays]:
     if header["schema"] > SCHEMA:
         raise FileError(
             f"{path}: written by a newer gmmdask (schema {header['schema']}, this version reads up to {SCHEMA}). "
@@ -118,8 +121,9 @@ def _parsed(path: Path, kind: str, header: Any, payload: memoryview) -> tuple[An
     return header["content"], _arrays(path, header["arrays"], payload)
 
 
-def _arrays(path: Path, listing: dict[str, Any], payload: memoryview) -> Arrays:
+def _arrays(path: object, listing: dict[str, Any], payload: memoryview) -> Arrays:
     arrays: Arrays = {}
+    total = 0
     for name, entry in listing.items():
         if entry["dtype"] not in DTYPES:
             raise FileError(
@@ -127,7 +131,9 @@ def _arrays(path: Path, listing: dict[str, Any], payload: memoryview) -> Arrays:
             )
         dtype, shape, start = np.dtype(entry["dtype"]), entry["shape"], entry["offset"]
         size = dtype.itemsize * int(np.prod(shape, dtype=object))
-        if min([*shape, start], default=start) < 0 or start + size > len(payload):
+        total += size  # arrays that share bytes would make much of a small file
+        sizes = [*shape, start, 0]
+        if min(sizes) < 0 or max(start + size, total, max(sizes) - MOST_EMPTY) > len(payload):
             raise FileError(f"{path}: array {name!r} of shape {shape} does not fit in the file.")
         arrays[name] = np.frombuffer(payload[start : start + size], dtype).reshape(shape).copy()
     return arrays
@@ -178,7 +184,12 @@ def _unpacked(value: Any, arrays: Arrays, classes: Mapping[str, type]) -> Any:
             raise FileError(f"holds a {value['is']!r}, which this version of gmmdask does not know.")
         if "name" in value:
             return known[value["name"]]  # type: ignore[index]
-        return known(**{name: _unpacked(item, arrays, classes) for name, item in value["fields"].items()})
+        made = known(**{name: _unpacked(item, arrays, classes) for name, item in value["fields"].items()})
+        if wrong := misfits(made):
+            raise FileError(f"holds a {value['is']} whose {', '.join(wrong)} is of another type than this version's.")
+        if not getattr(made, "fits", True):
+            raise FileError(f"holds a {value['is']} whose arrays do not fit together.")
+        return made
     if "tuple" in value:
         return tuple(_unpacked(item, arrays, classes) for item in value["tuple"])
     if "list" in value:

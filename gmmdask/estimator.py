@@ -20,6 +20,7 @@ from gmmdask.fitted import FittedMixture
 from gmmdask.job import Fitted, Job
 from gmmdask.outcome import Callback, Event
 from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, check_stream, reg_covar_under
+from gmmdask.place import Place
 from gmmdask.planning import Settings, sample_sizes
 from gmmdask.record import is_of
 from gmmdask.sources import DataError, Source, open_source
@@ -62,7 +63,7 @@ class GaussianMixture(FittedMixture):
         sample.
     stop : {"auto", "gain", "predicted"}: "gain" is scikit-learn's rule, "predicted" bounds the predicted remaining
         gain; "auto" is "gain" for data that fits in the sample, else "predicted".
-    checkpoint : file in which the fit saves itself after passes.
+    checkpoint : path, URL or `gmmdask.Place` of the file in which the fit saves itself after passes.
     callbacks : functions that receive the events of `gmmdask.outcome`.
     memory_limit : bytes, or a text such as "1GB", that the fit may add to its process.
     cache : {"auto", "never", "always"}: whether stored rows stay in memory once they are read; "auto" keeps up to 1 GiB
@@ -105,7 +106,7 @@ class GaussianMixture(FittedMixture):
         algorithm: str | Algorithm = "em",
         accelerate: str | None = "auto",
         stop: str = "auto",
-        checkpoint: str | Path | None = None,
+        checkpoint: str | Path | Place | None = None,
         callbacks: Sequence[Callback] = (),
         memory_limit: int | str | None = None,
         cache: str = "auto",
@@ -141,7 +142,7 @@ class GaussianMixture(FittedMixture):
     # --- fitting -----------------------------------------------------------------------------------------------
 
     def fit(
-        self, X: Any, y: Any = None, *, sample_weight: Any = None, scheduler: Any = None, resume: bool = False
+        self, X: Any, y: Any = None, *, sample_weight: Any = None, scheduler: Any = None, resume: bool | str = False
     ) -> Self:
         """Fits the mixture to X, n rows of d features.
 
@@ -151,7 +152,8 @@ class GaussianMixture(FittedMixture):
         sample_weight : (n,) weights of the rows, or None for ones; an array, path or source like X. A row of weight two
             counts as two such rows, one of weight zero as none.
         scheduler : None (the current Dask client, else threads), a Client, an address, "threads" or "synchronous".
-        resume : continue from `checkpoint` if there is one.
+        resume : continue from `checkpoint` if there is one, and refuse one of other data or settings; "force" takes it
+            where these leave the shape of the data, the model and the algorithm as they were.
 
         Raises
         ------

@@ -22,11 +22,12 @@ from gmmdask.interchange import (
     model_of,
     to_theirs,
 )
-from gmmdask.job import stored_classes
 from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model, load_model, save_model
 from gmmdask.outcome import Outcome, Reason
+from gmmdask.place import Place
 from gmmdask.predict import predict, reference_quantiles, total_score
+from gmmdask.progress import stored_classes
 from gmmdask.quantiles import Quantiles
 from gmmdask.sources import Source, open_source
 from gmmdask.sources.weights import weighted
@@ -234,7 +235,7 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     # --- files -------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path | Place) -> None:
         """Writes the model to one file, atomically, without pickle; with the stream that it learns, if it does."""
         check_is_fitted(self)
         names = getattr(self, "feature_names_in_", None)
@@ -242,7 +243,7 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         save_model(path, Model(self.mixture_, self.provenance_, getattr(self, "stream_", None), kept))
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path | Place) -> Self:
         """A fitted estimator from a file that `save` or the command line wrote.
 
         Raises

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from gmmdask.algorithms import Algorithm, Beginning, Online, State
+from gmmdask.algorithms import Beginning
 from gmmdask.checkpoint import Checkpoint
 from gmmdask.compiled import warm_up
 from gmmdask.covariance._base import Array
@@ -33,33 +33,20 @@ from gmmdask.outcome import (
     Outcome,
     PassDone,
     PilotDone,
-    Reason,
     RowsSorted,
     StartChosen,
 )
-from gmmdask.pilot import FirstLook, Moments, first_look
+from gmmdask.pilot import FirstLook, first_look
+from gmmdask.place import Place
 from gmmdask.plan import Plan
 from gmmdask.planning import Settings, fit_plan, plan_fit, sample_sizes
-from gmmdask.record import fixed, in_words, log_densities, passes_stage, versions
+from gmmdask.progress import Progress, stored_classes
+from gmmdask.record import in_words, log_densities, passes_stage, versions
 from gmmdask.run import Run
-from gmmdask.selfcheck import WEIGHT_ROUNDING, Expected
+from gmmdask.selfcheck import CHANGED, WEIGHT_ROUNDING, ChangedData, Expected
 from gmmdask.sources import ArraySource, DataError, Source
 from gmmdask.sources.weights import weighted
-from gmmdask.stats import Layout, Stats
 from gmmdask.task import Data
-
-
-@dataclass(frozen=True, eq=False)
-class Progress:
-    """What a checkpoint holds: enough to go on to the same bits."""
-
-    data: dict[str, Any]
-    settings: dict[str, Any]
-    seed: int
-    look: FirstLook | None = None
-    runs: tuple[Run, ...] = ()
-    history: tuple[dict[str, Any], ...] = ()
-    stages: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,19 +63,6 @@ class Fitted:
     too_few_rows: str
 
 
-def stored_classes() -> dict[str, type]:
-    """Names and types of the frozen values that a checkpoint may hold."""
-    plain = (Progress, FirstLook, Moments, Run, Frame, Prior, Conjugate, Mixture, Outcome, Reason)
-    learned = (Stats, Layout, Online, Beginning)
-    return {kind.__name__: kind for kind in (*plain, *learned, *State.registry.values(), *all_algorithms(Algorithm))}
-
-
-def all_algorithms(kind: type) -> list[type]:
-    """A class and all that extend it."""
-    children: list[type] = kind.__subclasses__()
-    return [kind, *(found for child in children for found in all_algorithms(child))]
-
-
 class Job:
     """A fit under way: owns the order of its stages and what is saved between them.
 
@@ -96,8 +70,8 @@ class Job:
     ----------
     executor : entered by the caller.
     emit : receives events.
-    checkpoint : path, or None for no checkpoint.
-    resume : whether an existing checkpoint is continued.
+    checkpoint : path or URL, or None for no checkpoint.
+    resume : whether an existing checkpoint is continued; "force" does on other data or settings too, where that can be.
     """
 
     def __init__(
@@ -106,13 +80,16 @@ class Job:
         settings: Settings,
         executor: Executor,
         emit: Callback,
-        checkpoint: str | Path | None = None,
-        resume: bool = False,
+        checkpoint: str | Path | Place | None = None,
+        resume: bool | str = False,
     ) -> None:
         self.source, self.settings, self.executor = source, settings, executor
         self.plan, self.memory = plan_fit(source, settings, executor)
         self.callback, self.kernels = emit, dict[str, str]()
-        self.checkpoint = None if checkpoint is None else Checkpoint(checkpoint, stored_classes(), resume)
+        if resume not in (False, True, "force"):
+            raise ValueError(f"resume={resume!r}: expected True, False or 'force'.")
+        self.force = resume == "force"
+        self.checkpoint = None if checkpoint is None else Checkpoint(checkpoint, stored_classes(), bool(resume))
         self.progress = self._begin()
 
     def emit(self, event: Event) -> None:
@@ -131,25 +108,13 @@ class Job:
         self.progress = replace(self.progress, stages=(*self.progress.stages, stage))
 
     def _begin(self) -> Progress:
-        found = self.checkpoint.load() if self.checkpoint is not None else None
-        data, settings = self.source.fingerprint(), self.settings.describe()
+        found: Progress | None = self.checkpoint.load() if self.checkpoint is not None else None
+        data = self.source.fingerprint()
         if self.checkpoint is not None and self.checkpoint.damaged:
             self.callback(CheckpointDamaged("fit", self.checkpoint.damaged))
         if found is None:
-            return Progress(data, settings, self._seed())
-        for what, old, new in (("data", found.data, data), ("settings", fixed(found.settings), fixed(settings))):
-            different = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-            if different:
-                told = "; ".join(f"{key}: {old.get(key)!r} then, {new.get(key)!r} now" for key in different)
-                raise ValueError(
-                    f"the checkpoint belongs to a fit of other {what} ({told}). Only max_iter and tol may change on "
-                    "resume. Remove the checkpoint to start anew."
-                )
-        runs = tuple(self._continued(run) for run in found.runs)
-        laps = {run.name: run.state.laps for run in runs}
-        # an interruption between the event of a pass and its checkpoint leaves a row of a pass that is made again
-        history = tuple(row for row in found.history if row["lap"] <= laps.get(row["run"], 0))
-        return Progress(data, settings, found.seed, found.look, runs, history, found.stages)
+            return Progress(data, self.settings.describe(), self._seed())
+        return found.resumed(data, self.settings, self.force)
 
     def _seed(self) -> int:
         """The seed that was given, or drawn: from a copy if starts are still to be drawn as scikit-learn does."""
@@ -158,12 +123,6 @@ class Job:
             return given
         whole = self.source.n <= sample_sizes(self.source, self.settings)[0]
         return int(check_random_state(deepcopy(given) if whole else given).randint(2**32, dtype=np.uint32))
-
-    def _continued(self, run: Run) -> Run:
-        """A run from a checkpoint under the present `max_iter` and `tol`, which may end or reopen it."""
-        algorithm = self.settings.algorithm
-        state = run.state if run.algorithm == algorithm else algorithm.resume(run.state)
-        return replace(run, algorithm=algorithm, state=state)
 
     def save(self, now: bool = False) -> None:
         if self.checkpoint is not None and self.checkpoint.save(self.progress, now):
@@ -192,6 +151,10 @@ class Job:
                 if not self.progress.runs:
                     self._start(frame, look, data.plan)
                 self._advance(data, look)
+            except ChangedData as error:
+                if changes := self.source.changes(chunks=True):
+                    error.add_note(f"In the store: {changes}")
+                raise
             except BaseException:
                 if self.progress.look is not None:
                     self.save(now=True)
@@ -273,6 +236,8 @@ class Job:
         held_out = self._beside(look.held_out, look.held_out_weights) if len(look.held_out) else None
         advance(self.progress.runs, data, self.emit, expected, save, held_out)
         self.save(now=True)
+        if data.source is self.source and (changes := self.source.changes(chunks=False)):
+            raise ChangedData(f"{self.source.name}: {changes}: {CHANGED}")
 
     def _fitted(self, without_spread: tuple[int, ...], too_few_rows: str) -> Fitted:
         runs, history, look = self.progress.runs, self.progress.history, self.progress.look
@@ -300,6 +265,7 @@ class Job:
                 "took": outcome.took,
             },
             "stages": list(stages),
+            **({"forced": self.progress.forced} if self.progress.forced else {}),
             "history": list(rows),
             "log_densities": log_densities(best, self._beside(look.sample, look.sample_weights)),
         }

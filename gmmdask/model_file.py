@@ -11,6 +11,7 @@ from gmmdask import container
 from gmmdask.covariance import FAMILIES
 from gmmdask.frame import Frame
 from gmmdask.mixture import Mixture
+from gmmdask.place import Place
 from gmmdask.stats import Layout, Stats
 
 PARTS = ("frame_origin", "frame_matrix", "frame_inverse", "origin", "vector")  # of statistics, beside the mixture
@@ -31,7 +32,7 @@ class Model:
     feature_names: tuple[str, ...] | None = None
 
 
-def save_model(path: str | Path, model: Model) -> None:
+def save_model(path: str | Path | Place, model: Model) -> None:
     """Writes the model atomically; an existing file is replaced."""
     arrays = arrays_of(model.mixture)
     content: dict[str, Any] = {"covariance_type": model.mixture.covariance_type, "provenance": model.provenance}
@@ -42,7 +43,7 @@ def save_model(path: str | Path, model: Model) -> None:
     container.write(path, "model", content, arrays)
 
 
-def load_model(path: str | Path, classes: Mapping[str, type] | None = None) -> Model:
+def load_model(path: str | Path | Place, classes: Mapping[str, type] | None = None) -> Model:
     """Reads a model; its state only where the `classes` that may be in it are given.
 
     Raises
@@ -61,7 +62,7 @@ def load_model(path: str | Path, classes: Mapping[str, type] | None = None) -> M
         raise container.FileError(f"{path}: not a complete model ({error!r}).") from error
 
 
-def names_in(path: str | Path, content: Any, d: int) -> tuple[str, ...] | None:
+def names_in(path: str | Path | Place, content: Any, d: int) -> tuple[str, ...] | None:
     """The names of the features that a file holds, if any; FileError if they are not d strings."""
     names = content.get("feature_names")
     if names is None:
@@ -76,7 +77,7 @@ def arrays_of(mixture: Mixture) -> container.Arrays:
     return {"weights": mixture.weights, "means": mixture.means, "covariances": mixture.covariances}
 
 
-def mixture_of(path: str | Path, content: Any, arrays: container.Arrays) -> Mixture:
+def mixture_of(path: str | Path | Place, content: Any, arrays: container.Arrays) -> Mixture:
     """The mixture that a file at `path` holds; FileError if its arrays are missing or do not fit together."""
     try:
         weights, means, covariances = (arrays[name] for name in ("weights", "means", "covariances"))
@@ -95,14 +96,14 @@ def mixture_of(path: str | Path, content: Any, arrays: container.Arrays) -> Mixt
     return Mixture(content["covariance_type"], weights, means, covariances)
 
 
-def save_statistics(path: str | Path, mixture: Mixture, frame: Frame, stats: Stats) -> None:
+def save_statistics(path: str | Path | Place, mixture: Mixture, frame: Frame, stats: Stats) -> None:
     """Writes statistics in a frame, and the mixture (in data units) they were taken at; a file there is replaced."""
     parts = (frame.origin, frame.matrix, frame.inverse, stats.origin, stats.vector)
     arrays = {**arrays_of(mixture), **dict(zip(PARTS, parts, strict=True))}
     container.write(path, "statistics", {"covariance_type": mixture.covariance_type}, arrays)
 
 
-def load_statistics(path: str | Path) -> tuple[Mixture, Frame, Stats]:
+def load_statistics(path: str | Path | Place) -> tuple[Mixture, Frame, Stats]:
     """What `save_statistics` was given; FileError if it cannot be read or its arrays do not fit together."""
     content, arrays = container.read(path, "statistics")
     mixture = mixture_of(path, content, arrays)

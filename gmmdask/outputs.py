@@ -8,6 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from gmmdask.place import Place
+
 MARK = "gmmdask"  # attribute of the Zarr groups that this package writes
 
 
@@ -52,6 +54,12 @@ def check_outputs(
             check_replaceable(path)
     if len({Path(name).resolve() for name in outputs}) < len(outputs):
         raise OutputError(f"{outputs[0]}: two outputs have this name. Give each its own.")
+
+
+def check_url(url: str, overwrite: bool) -> None:
+    """Refuses the URL of a file that exists and may not be replaced, or that cannot be looked for."""
+    if Place(url).exists() and not overwrite:
+        raise OutputError(f"{url}: exists already. Choose another name, or replace it (--overwrite).")
 
 
 def check_replaceable(path: Path) -> None:

@@ -10,6 +10,7 @@ from gmmdask.algorithms import ALGORITHMS, Algorithm, Stochastic
 from gmmdask.algorithms._stopping import STOPS
 from gmmdask.covariance import FAMILIES
 from gmmdask.frame import EMPTY, PRIORS
+from gmmdask.place import Place
 
 DEFAULT_REG_COVAR = 1e-6
 
@@ -31,7 +32,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "algorithm": [StrOptions(set(ALGORITHMS)), Algorithm],
     "accelerate": [StrOptions({"auto", "squarem"}), None],
     "stop": [StrOptions({"auto", *STOPS})],
-    "checkpoint": [str, Path, None],
+    "checkpoint": [str, Path, Place, None],
     "callbacks": ["array-like"],
     "cache": [StrOptions({"auto", "never", "always"})],
     "memory_limit": [Interval(Integral, 1, None, closed="left"), str, None],

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from gmmdask.feeds import STANDARD_INPUT, Batch, Feed, Wait
-from gmmdask.job import stored_classes
 from gmmdask.model_file import Model, load_model, save_model
 from gmmdask.outcome import Callback, Published, StreamWaits
+from gmmdask.progress import stored_classes
 from gmmdask.record import versions
 from gmmdask.sources import DataError
 from gmmdask.stream import STATES, Stream, Streamed

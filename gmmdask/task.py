@@ -244,6 +244,8 @@ class Data:
         most = self.executor.most_kept
         for part in self._inputs:
             source = part.source
+            if source.entrusted is not None:
+                self.executor.deliver(source.entrusted.parcel)
             size = source.n * source.d * source.dtype.itemsize
             if source.in_memory and most is not None and size > most:
                 raise DataError(

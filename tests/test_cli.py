@@ -19,8 +19,8 @@ from distributed import Client, LocalCluster
 
 from gmmdask import GaussianMixture, container
 from gmmdask.cli import COMMANDS, main
-from gmmdask.job import stored_classes
 from gmmdask.model_file import Model, load_model, save_model
+from gmmdask.progress import stored_classes
 from gmmdask.synthetic import random_mixture
 
 N, D, K = 6000, 3, 3
@@ -562,10 +562,10 @@ def test_a_store_that_does_not_answer_is_75(
     def silent(*args: object) -> None:
         raise TimeoutError("no answer")
 
-    monkeypatch.setattr("gmmdask.sources._base.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("gmmdask.storage.time.sleep", lambda seconds: None)
     monkeypatch.setattr(zarr.Array, "__getitem__", silent)
     said = failed(75, "fit", data["zarr"], "-k", 3, "-o", tmp_path / "m", "--threads", 1)
-    assert re.search(r"rows.zarr: rows [0-9]+ to [0-9]+ could not be read in 4 tries.*Try again", said)
+    assert re.search(r"rows.zarr: rows [0-9]+ to [0-9]+ .from chunk .* could not be read in 4 tries.*Try again", said)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,5 +1,6 @@
 """Files: what comes back is what went in, damage is told, and nothing that was there is lost."""
 
+import errno
 import hashlib
 import json
 import os
@@ -19,9 +20,10 @@ from gmmdask.checkpoint import Checkpoint
 from gmmdask.container import PREFIX, SCHEMA, FileError
 from gmmdask.covariance import FAMILIES
 from gmmdask.execution import Threads
-from gmmdask.job import Progress, stored_classes
 from gmmdask.model_file import Model, load_model, save_model
 from gmmdask.outcome import CheckpointWritten, Event, PassDone, Reason
+from gmmdask.progress import Progress, stored_classes
+from gmmdask.storage import StorageError
 from gmmdask.synthetic import random_mixture
 from gmmdask.testing.strategies import LAW
 
@@ -152,7 +154,10 @@ def test_values_of_another_version_are_a_file_error(content: Any) -> None:
 
 
 class Full(OSError):
-    """No space left on device."""
+    """As the system has it."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.parametrize("fails", ["replace", "fsync"])
@@ -169,7 +174,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, fails, refuse)
-        with pytest.raises(Full):
+        with pytest.raises(StorageError, match=f"{path}: cannot be written"):
             container.write(path, "test", "new", {"a": np.zeros(9)})
     assert [file.name for file in tmp_path.iterdir()] == ["value"] * exists
     if exists:
@@ -543,7 +548,7 @@ def test_a_save_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: py
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refuse)
-        with pytest.raises(Full):
+        with pytest.raises(StorageError, match=r"c: cannot be written \(No space left"):
             checkpoint.save(Branch(3), now=True)
     assert Checkpoint(tmp_path / "c", KNOWN, resume=True).load() == Branch(2)
 

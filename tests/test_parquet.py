@@ -267,7 +267,7 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("failures", [3, 4])
 def test_a_read_is_tried_four_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
     """It goes on at the batch that failed: no row twice, none left out."""
-    monkeypatch.setattr("gmmdask.sources._base.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("gmmdask.storage.time.sleep", lambda seconds: None)
     monkeypatch.setattr("gmmdask.sources.parquet.READ_BYTES", 24 * 30)
     source = open_source(write(tmp_path / "a.parquet"))
     read, left = pq.ParquetFile.iter_batches, [failures]

@@ -15,9 +15,10 @@ from sklearn.exceptions import NotFittedError
 from gmmdask import GaussianMixture, container
 from gmmdask.algorithms import Incremental, Stochastic
 from gmmdask.covariance._base import Array
-from gmmdask.job import stored_classes
+
 from gmmdask.model_file import Model, load_model, save_model
 from gmmdask.outcome import Reason, StartChosen
+from gmmdask.progress import stored_classes
 from gmmdask.sources import DataError
 from gmmdask.start import Start
 from gmmdask.stream import STATES, Stream, Streamed

@@ -51,6 +51,7 @@ from gmmdask.cli._options import (
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False), help="File in which the fit saves itself.")
 @click.option("--resume", is_flag=True, help="Continue from --checkpoint, if there is one.")
+@click.option("--force-resume", is_flag=True, help="As --resume, on moved data or other starts too.")
 @click.option("--memory-limit", help="What the fit may add to the process, such as 1GB.")
 @click.option(
     "--cache",
@@ -66,7 +67,7 @@ from gmmdask.cli._options import (
 @how_to_weigh
 @where_to_run
 @log_format
-def command(data: str, output: str, overwrite: bool, resume: bool, **options: Any) -> None:
+def command(data: str, output: str, overwrite: bool, resume: bool, force_resume: bool, **options: Any) -> None:
     """Fit a Gaussian mixture to DATA, a Zarr array, .npy or Parquet files, and write the model."""
     import warnings
     from pathlib import Path
@@ -75,10 +76,11 @@ def command(data: str, output: str, overwrite: bool, resume: bool, **options: An
     from gmmdask.cli._progress import Reporter
     from gmmdask.cli._tables import components, console, show
     from gmmdask.model_file import Model, save_model
-    from gmmdask.outputs import check_outputs
+    from gmmdask.outputs import check_outputs, check_url
+    from gmmdask.place import is_url
     from gmmdask.sources import addresses
 
-    checkpoint = options["checkpoint"]
+    checkpoint, resume = options["checkpoint"], resume or force_resume
     if resume and checkpoint is None:
         raise click.UsageError("--resume needs --checkpoint.")
     if checkpoint is not None and Path(checkpoint).resolve() == Path(output).resolve():
@@ -87,15 +89,21 @@ def command(data: str, output: str, overwrite: bool, resume: bool, **options: An
     with Reporter(options["log_format"]) as reporter, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they say are events, told by the reporter
         mixture = estimator(options, reporter)
-        check_outputs([output], overwrite or (resume and is_own(output, mixture, source)), inputs=addresses(source))
+        replaces = overwrite or (resume and is_own(output, mixture, source))
+        if is_url(output):
+            check_url(output, replaces)
+        else:
+            check_outputs([output], replaces, inputs=addresses(source))
         where = open_where(*(options[name] for name in ("scheduler", "scheduler_file", "workers", "threads")))
         if options["dry_run"]:
             show(planned(source, mixture.settings(source), where), options["log_format"])
             return
         try:
-            mixture.fit(source, scheduler=where, resume=resume)
+            mixture.fit(source, scheduler=where, resume="force" if force_resume else resume)
         except BaseException as error:
-            if checkpoint is not None and Path(checkpoint).exists():
+            if checkpoint is not None and is_url(checkpoint):
+                error.add_note(f"If the checkpoint {checkpoint} was written, --resume goes on from it.")
+            elif checkpoint is not None and Path(checkpoint).exists():
                 error.add_note(f"The checkpoint {checkpoint} is kept: --resume goes on from it.")
             raise
     fitted = mixture.mixture_.by_weight()

@@ -31,6 +31,10 @@ class Executor(ABC):
         """
 
     @abstractmethod
+    def deliver(self, parcel: Any) -> None:
+        """Brings what no task may hold to every process where tasks run, for as long as the executor is entered."""
+
+    @abstractmethod
     def limit_tasks(self, most: int) -> None:
         """Run at most this many tasks of one process at the same time, to bound its memory."""
 

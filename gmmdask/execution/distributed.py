@@ -1,9 +1,10 @@
 """A Dask cluster."""
 
 import time
+import uuid
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,13 @@ class OneThread(WorkerPlugin):  # type: ignore[misc]
         one_thread_for_good()
 
 
+class Delivery(WorkerPlugin):  # type: ignore[misc]
+    """Holds a parcel in every worker process, those that join later included: in no task, and so in no log of one."""
+
+    def __init__(self, parcel: Any) -> None:
+        self.name, self.parcel = f"gmmdask-delivery-{uuid.uuid4().hex}", parcel
+
+
 class Cluster(Executor):
     """Workers of a Dask cluster, through a client.
 
@@ -44,6 +52,7 @@ class Cluster(Executor):
         self.client, self.owned = client, owned or ExitStack()
         self.name = f"cluster {client.scheduler.address}"
         self.threads = Threads()
+        self.delivered: dict[str, str] = {}
 
     @property
     def tasks_at_once(self) -> int:
@@ -56,6 +65,12 @@ class Cluster(Executor):
     @property
     def beside(self) -> Executor:
         return self.threads
+
+    def deliver(self, parcel: Any) -> None:
+        if parcel.reference not in self.delivered:
+            plugin = Delivery(parcel)
+            self.client.register_plugin(plugin)
+            self.delivered[parcel.reference] = plugin.name
 
     def limit_tasks(self, most: int) -> None:
         """Workers bound their own memory."""
@@ -75,6 +90,9 @@ class Cluster(Executor):
 
     def __exit__(self, *args: object) -> None:
         self.threads.__exit__()
+        while self.delivered:
+            with suppress(Exception):  # of a cluster that is gone, or workers that are
+                self.client.unregister_worker_plugin(self.delivered.popitem()[1])
         self.owned.close()
 
     def keep(self, graph: Mapping[Hashable, Any], keys: Sequence[Hashable]) -> list[Any]:

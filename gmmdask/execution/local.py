@@ -37,6 +37,9 @@ class Threads(Executor):
     def beside(self) -> Executor:
         return self
 
+    def deliver(self, parcel: Any) -> None:
+        """It is here."""
+
     def limit_tasks(self, most: int) -> None:
         if most < self.n:
             self.n = max(1, most)

@@ -1,12 +1,14 @@
 """Where rows come from. A new source is a file here and a line in `KINDS`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from gmmdask.sources._base import DataError, Source, StorageError, names_of, regular_edges
+from gmmdask.place import Place
+from gmmdask.sources._base import DataError, Source, names_of, regular_edges
 from gmmdask.sources.array import ArraySource, NpySource
+from gmmdask.storage import StorageError
 
 
 def is_path(data: Any, *endings: str) -> bool:
@@ -58,13 +60,15 @@ KINDS: list[tuple[Callable[[Any], bool], str]] = [
 ]
 
 
-def open_source(data: Any, **options: Any) -> Source:
+def open_source(data: Any, *, storage_options: Mapping[str, Any] | None = None, **options: Any) -> Source:
     """A source of rows for whatever a data argument may be.
 
     Parameters
     ----------
     data : NumPy array or array-like; dask array; 2-d xarray.DataArray; pandas, polars or Dask DataFrame; Zarr array or
         store; path or URL of a .npy file, a Zarr array, a Parquet file or a folder or pattern of them; Source
+    storage_options : of a URL's file system in fsspec, credentials among them: they are shown and stored nowhere. A
+        `gmmdask.Place` brings its own.
     options : of the source's class, such as `accept_missing=True` for Zarr or `columns=["x", "y"]` for Parquet.
 
     Raises
@@ -74,11 +78,17 @@ def open_source(data: Any, **options: Any) -> Source:
     """
     if isinstance(data, Source):
         return data
+    if storage_options and not isinstance(data, str | Path | Place):
+        raise DataError(f"storage_options belong to URLs, found {type(data).__name__}. Leave them out.")
+    place = Place(data, storage_options) if isinstance(data, str | Path | Place) else None
+    if place is not None:
+        data = place.url
     check_exists(data)
     for applies, name in KINDS:
         if applies(data):
             module, _, kind = name.partition(":")
-            source: Source = getattr(import_module(module), kind)(data, **options)
+            given = data if place is None or place.entrusted is None else place
+            source: Source = getattr(import_module(module), kind)(given, **options)
             return source
     sparse = "Sparse data is not supported, make it dense by .toarray(); " if comes_from(data, "scipy") else ""
     raise DataError(

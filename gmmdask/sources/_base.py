@@ -1,24 +1,19 @@
 """What a source of rows has to offer."""
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from gmmdask.storage import Entrusted
+
 Edges = np.ndarray
 READ_BYTES = 8 << 20  # a read is whole chunks of about this size
-TRANSIENT = (TimeoutError, ConnectionError, InterruptedError)
-T = TypeVar("T")
 
 
 class DataError(ValueError):
     """Data that cannot be fitted: says what was found where, what was expected, and what to do."""
-
-
-class StorageError(OSError):
-    """Storage that did not answer: nothing is wrong with the data, and another try may succeed."""
 
 
 class Source(ABC):
@@ -43,6 +38,8 @@ class Source(ABC):
         Of the columns, if these have names and all are strings.
     weights : Source or None
         Of the rows' weights, (n, 1); None where every row weighs one. See `gmmdask.sources.weights`.
+    entrusted : Entrusted or None
+        What opens the store and no task may hold; it is delivered to where tasks run.
     """
 
     name: str
@@ -55,10 +52,18 @@ class Source(ABC):
     divisible: bool = False
     feature_names: tuple[str, ...] | None = None
     weights: "Source | None" = None
+    entrusted: Entrusted | None = None
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """What tells these data from others: address, shape, dtype, chunks; JSON values only."""
+
+    def changes(self, chunks: bool) -> str:
+        """What is different in the store now from what it was when the source was opened, in words; "" for nothing.
+
+        With `chunks`, each of them is looked for, which may take long.
+        """
+        return ""
 
     @abstractmethod
     def read(self, start: int, stop: int) -> Iterator[np.ndarray]:
@@ -150,24 +155,3 @@ def as_column(shape: tuple[int, ...], column: bool) -> tuple[int, ...]:
 def regular_edges(n: int, chunk: int) -> Edges:
     """Edges of chunks of equal size, the last one shorter."""
     return np.append(np.arange(0, n, chunk, dtype=np.int64), n)
-
-
-def patiently(read: Callable[[], T], what: str, tries: int = 4) -> T:
-    """What `read` returns, tried again after growing pauses while storage does not answer.
-
-    Raises
-    ------
-    StorageError
-        If the last try fails like those before.
-    """
-    for attempt in range(tries):
-        try:
-            return read()
-        except TRANSIENT as error:
-            if attempt == tries - 1:
-                raise StorageError(
-                    f"{what} could not be read in {tries} tries ({type(error).__name__}: {error}). Try again with "
-                    "--resume."
-                ) from error
-            time.sleep(0.1 * 4**attempt)
-    raise AssertionError("unreachable")

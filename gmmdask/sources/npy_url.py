@@ -4,21 +4,13 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import fsspec
 import numpy as np
 from numpy.lib import format as npy
 
-from gmmdask.sources._base import (
-    READ_BYTES,
-    TRANSIENT,
-    DataError,
-    Source,
-    as_column,
-    checked_shape,
-    patiently,
-    regular_edges,
-)
+from gmmdask.place import Place, open_system
+from gmmdask.sources._base import READ_BYTES, DataError, Source, as_column, checked_shape, regular_edges
 from gmmdask.sources.array import ARRAY_CHUNK, some_rows
+from gmmdask.storage import is_transient, patiently
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -32,8 +24,8 @@ class NpyUrlSource(Source):
         If no such file can be read there, or it ends too early.
     """
 
-    def __init__(self, url: str, column: bool = False) -> None:
-        self.name = self.url = str(url)
+    def __init__(self, url: str | Place, column: bool = False) -> None:
+        self.name, self.entrusted = str(url), Place(url).entrusted
         shape, self.fortran, self.dtype, self.offset, size = patiently(self._header, self.name)
         self.n, self.d = checked_shape(self.name, as_column(shape, column), self.dtype)
         wanted = self.offset + self.n * self.d * self.dtype.itemsize
@@ -44,21 +36,25 @@ class NpyUrlSource(Source):
     def _header(self) -> tuple[tuple[int, ...], bool, np.dtype[Any], int, int | None]:
         """Shape, whether columns are stored one after another, dtype; the header's bytes and the file's."""
         try:
-            with fsspec.open(self.url, "rb") as file:
+            with self._open() as file:
                 shape, fortran, dtype = HEADERS[npy.read_magic(file)](file)
                 return shape, fortran and len(shape) > 1, dtype, file.tell(), getattr(file, "size", None)
-        except (ImportError, *TRANSIENT):
-            raise
         except Exception as error:
+            if isinstance(error, ImportError) or is_transient(error):
+                raise
             raise DataError(
                 f"{self.name}: no .npy file can be read there ({type(error).__name__}: {error}). Check the URL, and "
                 "compare its size with the original's."
             ) from error
 
+    def _open(self) -> Any:
+        system, path = open_system(self.name, self.entrusted)
+        return system.open(path, "rb")
+
     def fingerprint(self) -> dict[str, Any]:
         rows = some_rows(np.concatenate([self._rows(i, i + 1) for i in (0, self.n // 2, self.n - 1)]))
         shape = [self.n, self.d]
-        return {"kind": "npy", "address": self.url, "shape": shape, "dtype": str(self.dtype), "rows": rows}
+        return {"kind": "npy", "address": self.name, "shape": shape, "dtype": str(self.dtype), "rows": rows}
 
     @property
     def _step(self) -> int:
@@ -70,7 +66,7 @@ class NpyUrlSource(Source):
             yield patiently(partial(self._rows, first, last), f"{self.name}: rows {first} to {last - 1}")
 
     def _rows(self, first: int, last: int) -> np.ndarray:
-        with fsspec.open(self.url, "rb") as file:
+        with self._open() as file:
             if not self.fortran:
                 return self._numbers(file, first * self.d, (last - first) * self.d).reshape(-1, self.d)
             rows = np.empty((last - first, self.d), self.dtype)

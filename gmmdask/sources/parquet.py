@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 
-from gmmdask.sources._base import READ_BYTES, TRANSIENT, DataError, Source, checked_shape, patiently
+from gmmdask.place import Place, open_system
+from gmmdask.sources._base import READ_BYTES, DataError, Source, checked_shape
+from gmmdask.storage import Entrusted, NotEntrustedError, is_transient, patiently
 
 try:
     import pyarrow
@@ -44,11 +45,11 @@ class ParquetSource(Source):
 
     divisible = True
 
-    def __init__(self, data: str | Path, columns: Sequence[str] | None = None) -> None:
-        self.name = str(data)
-        self.address, sizes = find_files(self.name)
+    def __init__(self, data: str | Path | Place, columns: Sequence[str] | None = None) -> None:
+        self.name, self.entrusted = str(data), Place(data).entrusted
+        self.address, sizes = find_files(self.name, self.entrusted)
         self.paths = list(sizes)
-        footers = [patiently(partial(read_footer, file), f"{file}: the footer") for file in self.paths]
+        footers = [patiently(partial(read_footer, file, self.entrusted), f"{file}: the footer") for file in self.paths]
         chosen = [columns] if isinstance(columns, str) else columns
         types = [numeric_columns(file, footer, chosen) for file, footer in zip(self.paths, footers, strict=True)]
         for file, found in zip(self.paths, types, strict=True):
@@ -104,7 +105,7 @@ class ParquetSource(Source):
             try:
                 batches = self._batches(start, stop) if batches is None else batches
                 return next(batches)
-            except TRANSIENT:
+            except Exception:
                 batches = None  # it cannot go on: the next try begins a new one at this row
                 raise
 
@@ -117,7 +118,7 @@ class ParquetSource(Source):
         groups = overlap(self.bounds, start, stop)
         for number in overlap(self.first_group, groups.start, groups.stop):
             name, first, last = self.paths[number], *(int(group) for group in self.first_group[number : number + 2])
-            with readable(name), open_file(name) as file:
+            with readable(name), open_file(name, self.entrusted) as file:
                 for group in range(max(groups.start, first), min(groups.stop, last)):
                     at, end = (int(row) for row in self.bounds[group : group + 2])
                     with readable(f"{name}: row group {group - first} (rows {at} to {end - 1})"):
@@ -144,7 +145,7 @@ def overlap(edges: np.ndarray, start: int, stop: int) -> range:
     return range(int(np.searchsorted(edges, start, side="right")) - 1, int(np.searchsorted(edges, stop)))
 
 
-def find_files(name: str) -> tuple[str, dict[str, int]]:
+def find_files(name: str, entrusted: Entrusted | None = None) -> tuple[str, dict[str, int]]:
     """The full address of a file, folder or pattern; its data files in order of their names, with their bytes.
 
     Raises
@@ -152,7 +153,7 @@ def find_files(name: str) -> tuple[str, dict[str, int]]:
     DataError
         If there are none.
     """
-    address, sizes = list_files(name)
+    address, sizes = list_files(name, entrusted)
     if not sizes:
         raise DataError(
             f"{name}: no Parquet file is there. Give a file, a folder that holds *.parquet files itself, or a pattern "
@@ -161,9 +162,9 @@ def find_files(name: str) -> tuple[str, dict[str, int]]:
     return address, sizes
 
 
-def list_files(name: str) -> tuple[str, dict[str, int]]:
+def list_files(name: str, entrusted: Entrusted | None = None) -> tuple[str, dict[str, int]]:
     """As `find_files`, of a place that may hold none yet."""
-    system, path = fsspec.url_to_fs(name)
+    system, path = open_system(name, entrusted)
     system.invalidate_cache()  # what was there a moment ago is not the question
     full = system.unstrip_protocol if "://" in name else str
     is_folder = system.isdir(path)
@@ -186,22 +187,22 @@ def readable(what: str) -> Iterator[None]:
     """Errors of pyarrow become a DataError that says what could not be read."""
     try:
         yield
-    except (DataError, *TRANSIENT):
-        raise
     except Exception as error:
+        if isinstance(error, DataError | ImportError | NotEntrustedError) or is_transient(error):
+            raise
         raise DataError(
             f"{what} cannot be read as Parquet ({type(error).__name__}: {error}): it is truncated, corrupt or another "
             "kind of file. Compare its size with the original's, and copy or write it again."
         ) from error
 
 
-def open_file(file: str) -> Any:
-    system, path = fsspec.url_to_fs(file)
+def open_file(file: str, entrusted: Entrusted | None = None) -> Any:
+    system, path = open_system(file, entrusted)
     return pyarrow.parquet.ParquetFile(path, filesystem=system, pre_buffer=False, buffer_size=BUFFER_BYTES)
 
 
-def read_footer(file: str) -> Any:
-    with readable(file), open_file(file) as opened:
+def read_footer(file: str, entrusted: Entrusted | None = None) -> Any:
+    with readable(file), open_file(file, entrusted) as opened:
         return opened.metadata
 
 

@@ -33,6 +33,9 @@ class WeightedSource(Source):
             known["digest"] = hashlib.sha256(np.ascontiguousarray(self.weights.array).tobytes()).hexdigest()[:16]
         return {**self.rows.fingerprint(), "weights": known}
 
+    def changes(self, chunks: bool) -> str:
+        return "; ".join(filter(None, (part.changes(chunks) for part in (self.rows, self.weights))))
+
     def read(self, start: int, stop: int) -> Iterator[np.ndarray]:
         return self.rows.read(start, stop)
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from copy import copy
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -10,19 +11,11 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.core.sync import sync
-from zarr.storage import LocalStore
+from zarr.storage import LocalStore, MemoryStore, WrapperStore, ZipStore
 
-from gmmdask.sources._base import (
-    READ_BYTES,
-    TRANSIENT,
-    DataError,
-    Source,
-    StorageError,
-    as_column,
-    checked_shape,
-    patiently,
-    regular_edges,
-)
+from gmmdask.place import Place, is_url, missing_package
+from gmmdask.sources._base import READ_BYTES, DataError, Source, as_column, checked_shape, regular_edges
+from gmmdask.storage import Entrusted, NotEntrustedError, StorageError, patiently
 
 UNPICKLING_CODECS = {"pickle"}
 
@@ -32,7 +25,7 @@ class ZarrSource(Source):
 
     Parameters
     ----------
-    data : str, path, zarr store or zarr.Array
+    data : str, path, Place, zarr store or zarr.Array; a store that may hold credentials travels apart from tasks.
     accept_missing : bool
         Whether chunks that are absent count as rows of the fill value. Zarr reads them so without any error, which
         turns a lost file into zeros: refused by default.
@@ -46,13 +39,18 @@ class ZarrSource(Source):
     """
 
     def __init__(self, data: Any, accept_missing: bool = False, column: bool = False) -> None:
-        self.address, is_open = data, isinstance(data, zarr.Array)
-        if is_open:
-            self.address = data.store_path
-        elif isinstance(data, str | Path) and "://" not in str(data):
-            self.address = str(Path(data).absolute())  # a worker may run in another folder
-        self.name = str(self.address if is_open else data)
-        self._array = data if is_open else open_array(self.address, self.name)
+        self.address, self.name, self.entrusted, self.snapshot = data, str(data), None, ""
+        if isinstance(data, str | Path | Place):
+            # a worker may run in another folder
+            self.address = self.name if is_url(data) else str(Path(self.name).absolute())
+            self.entrusted = data.entrusted if isinstance(data, Place) else None
+        else:
+            self.address, self.snapshot = found_in(data)
+            self.name = str(self.address)
+            if not is_harmless(getattr(data, "store", data)):
+                self.entrusted = Entrusted(getattr(data, "store_path", data))
+                self.address = self.name
+        self._array = data if isinstance(data, zarr.Array) else self._open()
         shape, dtype = as_column(self._array.shape, column), self._array.dtype
         self.n, self.d = checked_shape(self.name, shape, dtype)
         self.dtype, self.accept_missing = np.dtype(dtype), accept_missing
@@ -73,8 +71,16 @@ class ZarrSource(Source):
     @property
     def array(self) -> "zarr.Array[Any]":
         if self._array is None:
-            self._array = open_array(self.address, self.name)
+            self._array = self._open()
         return self._array
+
+    def _open(self) -> "zarr.Array[Any]":
+        if self.entrusted is None:
+            return open_array(self.address, self.name)
+        value = self.entrusted.value
+        if isinstance(value, dict):
+            return open_array(self.address, self.name, value)
+        return open_array(value, self.name)
 
     def fingerprint(self) -> dict[str, Any]:
         codecs = [str(codec) for codec in (*self.array.filters, *self.array.compressors)]
@@ -86,7 +92,22 @@ class ZarrSource(Source):
             "chunks": list(self.chunks),
             "grid": list(self.grid),
             "codecs": codecs,
+            **({"snapshot": self.snapshot} if self.snapshot else {}),
         }
+
+    def changes(self, chunks: bool) -> str:
+        """Of its metadata, which tell rows that were appended; and chunks that are missing."""
+        now = copy(self)
+        now._array = None
+        try:
+            then, found = self.fingerprint(), now.fingerprint()
+            then["shape"], found["shape"] = self.array.shape, now.array.shape
+            told = [f"{key}: {then[key]} then, {found[key]} now" for key in then if then[key] != found[key]]
+            if chunks and not told and not self.accept_missing:
+                now._check_chunks()
+        except DataError as error:
+            return str(error)
+        return "; ".join(told)
 
     def _check_codecs(self) -> None:
         for codec in (*self.array.filters, *self.array.compressors):
@@ -148,12 +169,19 @@ class ZarrSource(Source):
             yield self._rows(first, min(stop, first + step)).reshape(-1, self.d)
 
     def _rows(self, start: int, stop: int) -> np.ndarray:
+        first = self.array.metadata.encode_chunk_key((start // self.grid[0], *[0] * (self.array.ndim - 1)))
+        what = f"{self.name}: rows {start} to {stop - 1} (from chunk {first} on)"
         try:
-            return patiently(lambda: np.asarray(self.array[start:stop]), f"{self.name}: rows {start} to {stop - 1}")
-        except StorageError:
+            return patiently(lambda: np.asarray(self.array[start:stop]), what)
+        except (StorageError, NotEntrustedError, ImportError):
             raise
         except Exception as error:
             chunk = self._broken_chunk(start, stop)
+            if isinstance(error, OSError):
+                raise DataError(
+                    f"{self.name}: chunk {chunk} cannot be read ({type(error).__name__}: {error}). Check the rights to "
+                    "it and the credentials."
+                ) from error
             raise DataError(
                 f"{self.name}: chunk {chunk} cannot be decoded ({type(error).__name__}: {error}): it is truncated "
                 "or corrupt. Copy or write that chunk again."
@@ -173,18 +201,38 @@ class ZarrSource(Source):
         return f"of rows {start} to {stop - 1}"
 
 
-def open_array(address: Any, name: str) -> "zarr.Array[Any]":
+def is_harmless(store: Any) -> bool:
+    """Whether a store object can hold no credential, so that it may travel with tasks."""
+    while isinstance(store, WrapperStore):
+        store = store._store
+    return isinstance(store, LocalStore | MemoryStore | ZipStore)
+
+
+def found_in(data: Any) -> tuple[Any, str]:
+    """How an open array or store is called, and the snapshot that it shows, if it has such (Icechunk)."""
+    address = getattr(data, "store_path", data)
+    session = getattr(getattr(address, "store", address), "session", None)
+    if session is None:
+        return address, ""
+    return f"icechunk:{getattr(address, 'path', '')}", str(session.snapshot_id)
+
+
+def open_array(address: Any, name: str, storage_options: dict[str, Any] | None = None) -> "zarr.Array[Any]":
     """The array at an address, read-only.
 
     Raises
     ------
     DataError
         If there is none, or a group in its place: the message lists the group's arrays.
+    StorageError
+        If the store does not answer.
     """
     try:
-        found = zarr.open(address, mode="r")
-    except TRANSIENT as error:
-        raise StorageError(f"{name}: the store does not answer ({type(error).__name__}: {error}).") from error
+        found = patiently(lambda: zarr.open(address, mode="r", storage_options=storage_options), name)
+    except StorageError:
+        raise
+    except ImportError as error:
+        raise missing_package(name, error) from error
     except Exception as error:
         if isinstance(address, str) and Path(address).is_file():
             raise DataError(
@@ -212,6 +260,9 @@ def chunk_finder(array: "zarr.Array[Any]") -> Callable[[str], bool]:
         folder = store.root / path
         return lambda key: os.path.isfile(f"{folder}/{key}")
     root = f"{path}/" if path else ""
+
+    if (system := getattr(store, "fs", None)) is not None:
+        system.invalidate_cache()  # of fsspec, which remembers what it has listed
 
     async def keys() -> set[str]:
         return {key.removeprefix(root) async for key in store.list_prefix(root)}

@@ -14,9 +14,9 @@ from gmmdask.covariance._base import Array
 from gmmdask.estep import ESteps
 from gmmdask.execution import Executor, Threads
 from gmmdask.fit import advance
-from gmmdask.job import stored_classes
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Callback, Event, PassDone, RunEnded, StepDone
+from gmmdask.progress import stored_classes
 from gmmdask.run import Run
 from gmmdask.selfcheck import Expected
 from gmmdask.sources import ArraySource

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dask._task_spec import Task
 
 from gmmdask.estep import EStep, ESteps
 from gmmdask.execution import Executor, Threads, one_thread
 from gmmdask.pilot import Findings, Pilot
 from gmmdask.plan import Part, Plan, Slice
 from gmmdask.sources import ArraySource, Source
+from gmmdask.storage import Entrusted
 from gmmdask.task import Block, Data
 from gmmdask.testing.passes import identity_frame
 from gmmdask.testing.strategies import random_mixture
@@ -53,6 +55,10 @@ def findings_bytes(found: Findings) -> bytes:
     return b"".join(array.tobytes() for array in arrays)
 
 
+def one_more(held: Entrusted) -> int:
+    return int(held.value) + 1
+
+
 class ExecutorTests:
     """A subclass has a fixture `executor`, entered."""
 
@@ -70,6 +76,11 @@ class ExecutorTests:
 
     def e_step_bytes(self, data: Data, slices: tuple[Slice, ...] | None = None) -> list[bytes]:
         return [data.sums(work, slices).items[0].vector.tobytes() for work in self.works]
+
+    def test_what_was_delivered_is_where_tasks_run(self, executor: Executor) -> None:
+        held = Entrusted(41)
+        executor.deliver(held.parcel)
+        assert executor.get({"value": Task("value", one_more, held)}, "value") == 42
 
     def test_it_knows_how_many_tasks_may_run_at_once(self, executor: Executor) -> None:
         assert executor.width >= max(1, executor.tasks_at_once)
