@@ -24,7 +24,6 @@ from gmmdask.cli.stream import Signals
 from gmmdask.compiled import fast_kernel
 from gmmdask.feeds import Batch, Feed, Wait, open_feed
 from gmmdask.feeds.pipe import PipeFeed
-
 from gmmdask.model_file import load_model
 from gmmdask.outcome import Event, Published
 from gmmdask.progress import stored_classes

@@ -15,7 +15,6 @@ from sklearn.exceptions import NotFittedError
 from gmmdask import GaussianMixture, container
 from gmmdask.algorithms import Incremental, Stochastic
 from gmmdask.covariance._base import Array
-
 from gmmdask.model_file import Model, load_model, save_model
 from gmmdask.outcome import Reason, StartChosen
 from gmmdask.progress import stored_classes
