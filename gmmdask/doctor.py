@@ -70,6 +70,8 @@ def examine(executor: Executor, source: Source | None = None, settings: Settings
     if source is None:
         return
     if client is not None and workers:
+        if source.entrusted is not None:
+            executor.deliver(source.entrusted.parcel)
         yield readable(source, client.run(reads, source, workers=list(workers), on_error="return"))
     yield layout(source, sum(told["threads"] for told in workers.values()) or executor.tasks_at_once)
     yield from rows(source)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from dask.utils import parse_bytes
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
@@ -19,7 +18,7 @@ from gmmdask.execution import one_thread, open_executor, setting
 from gmmdask.fitted import FittedMixture
 from gmmdask.job import Fitted, Job
 from gmmdask.outcome import Callback, Event
-from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, check_stream, reg_covar_under
+from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, bytes_of, check_stream, reg_covar_under
 from gmmdask.place import Place
 from gmmdask.planning import Settings, sample_sizes
 from gmmdask.record import is_of
@@ -240,18 +239,12 @@ class GaussianMixture(FittedMixture):
         """What a fit of these data is asked for."""
         warm = self.warm_start and hasattr(self, "means_")
         start = self._start(source.d, warm)
-        limit = self.memory_limit
-        if isinstance(limit, str):
-            try:
-                limit = parse_bytes(limit)
-            except ValueError as error:
-                raise ValueError(f"memory_limit={limit!r}: expected bytes, or a text such as '1GB'.") from error
         state = self.random_state
         if state is not None:
             state = int(state) if isinstance(state, Integral) else check_random_state(state)
         bounds = tuple(self.lower_bounds_[-3:]) if warm else ()
         n_init, sample_rows = 1 if warm else int(self.n_init), self.sample_rows
-        limit, sample_rows = (None if size is None else int(size) for size in (limit, sample_rows))
+        limit, sample_rows = bytes_of(self.memory_limit), None if sample_rows is None else int(sample_rows)
         kernel = fast_kernel(setting("kernel"))
         known = (reg_covar_under(self.prior, self.reg_covar), n_init, state, limit, sample_rows, bounds, kernel)
         settings = Settings(start, Batch(), *known, cache=self.cache, empty=self.empty, prior=self.prior)

@@ -4,6 +4,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+from dask.utils import parse_bytes
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from gmmdask.algorithms import ALGORITHMS, Algorithm, Stochastic
@@ -49,6 +50,16 @@ def reg_covar_under(prior: str | None, reg_covar: float) -> float:
     if reg_covar not in (0, DEFAULT_REG_COVAR):
         raise ValueError(f"reg_covar={reg_covar}: prior={prior!r} takes its place. Set one of them only.")
     return 0.0
+
+
+def bytes_of(limit: int | str | None) -> int | None:
+    """A memory limit as a number; ValueError if the text is none."""
+    if not isinstance(limit, str):
+        return None if limit is None else int(limit)
+    try:
+        return int(parse_bytes(limit))
+    except ValueError as error:
+        raise ValueError(f"memory_limit={limit!r}: expected bytes, or a text such as '1GB'.") from error
 
 
 def check_stream(algorithm: str | Algorithm, empty: str, prior: str | None) -> None:

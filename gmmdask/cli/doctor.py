@@ -46,20 +46,16 @@ def command(data: str | None, scheduler: str | None, scheduler_file: str | None,
 
 def settings_of(options: dict[str, Any]) -> Any:
     """Those of the fit that is planned, as far as memory depends on them."""
-    from dask.utils import parse_bytes
-
     from gmmdask.algorithms import Batch
     from gmmdask.compiled import fast_kernel
     from gmmdask.execution import setting
+    from gmmdask.parameters import bytes_of
     from gmmdask.planning import Settings
     from gmmdask.start import Start
 
-    limit = options["memory_limit"]
     start = Start(options["covariance"], options["components"], "kmeans")
     kernel = fast_kernel(setting("kernel"))
-    return Settings(
-        start, Batch(), memory_limit=None if limit is None else parse_bytes(limit), kernel=kernel, cache="auto"
-    )
+    return Settings(start, Batch(), memory_limit=bytes_of(options["memory_limit"]), kernel=kernel, cache="auto")
 
 
 def told(found: list[Any], form: str) -> None:
