@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gmmdask import algorithms as algorithms
     from gmmdask.estimator import GaussianMixture as GaussianMixture
+    from gmmdask.matching import bhattacharyya as bhattacharyya
+    from gmmdask.matching import match as match
+    from gmmdask.matching import symmetric_kl as symmetric_kl
     from gmmdask.place import Place as Place
     from gmmdask.sources import open_source as open_source
     from gmmdask.statistics import Statistics as Statistics

@@ -153,6 +153,10 @@ class Prior:
         family = FAMILIES[covariance_type]
         return cls(family.transform(family.isotropic(reg_covar, n_components, frame.d), frame.matrix))
 
+    def added(self, family: Family, n_components: int) -> Array:
+        """The regularisation of a mixture that may have fewer components than at first: some were dropped."""
+        return self.regularisation if family.shared else self.regularisation[:n_components]
+
     @property
     def carries(self) -> bool:
         """Whether covariances are positive definite however few rows there are."""

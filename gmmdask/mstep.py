@@ -26,8 +26,7 @@ def m_step(stats: Stats, prior: Prior) -> Mixture:
     if prior.conjugate is not None:
         return map_step(stats, prior.conjugate)
     family, (mass, shift, scatter) = stats.layout.family, central(stats)
-    regularisation = prior.regularisation if family.shared else prior.regularisation[: len(mass)]  # some were dropped
-    covariances = family.covariances(scatter, mass, stats.layout.d) + regularisation
+    covariances = family.covariances(scatter, mass, stats.layout.d) + prior.added(family, len(mass))
     return Mixture(family.name, mass / mass.sum(), stats.origin + shift, covariances)
 
 

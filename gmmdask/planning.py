@@ -62,6 +62,14 @@ class Settings:
     empty: str = "reseed"
     prior: str | None = None
 
+    def __post_init__(self) -> None:
+        families, found = self.algorithm.families, self.start.covariance_type
+        if families and found not in families:
+            raise ValueError(
+                f"covariance_type={found!r}: {type(self.algorithm).__name__} fits {', '.join(families)} only. Choose "
+                "that, or algorithm='gradient' or 'em'."
+            )
+
     @property
     def family(self) -> Family:
         return FAMILIES[self.start.covariance_type]

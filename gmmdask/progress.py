@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gmmdask.algorithms import Algorithm, Beginning, Online, State
+from gmmdask.algorithms import KEPT, Algorithm, Beginning, Online, State
 from gmmdask.frame import Conjugate, Frame, Prior
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Outcome, Reason
@@ -81,7 +81,7 @@ def continued(run: Run, settings: Settings, force: bool) -> Run:
 def stored_classes() -> dict[str, type]:
     """Names and types of the frozen values that a checkpoint may hold."""
     plain = (Progress, FirstLook, Moments, Run, Frame, Prior, Conjugate, Mixture, Outcome, Reason)
-    learned = (Stats, Layout, Online, Beginning)
+    learned = (Stats, Layout, Online, Beginning, *KEPT)
     return {kind.__name__: kind for kind in (*plain, *learned, *State.registry.values(), *all_algorithms(Algorithm))}
 
 

@@ -11,8 +11,10 @@ from gmmdask.algorithms import (
     Algorithm,
     Batch,
     Beginning,
+    Gradient,
     Incremental,
     Request,
+    Riemannian,
     Squarem,
     State,
     Stochastic,
@@ -95,6 +97,31 @@ class TestStochasticForgetting(AlgorithmTests):
     algorithm = Stochastic(tol=0, max_iter=2, rate=0.2)
     max_iter = 2
     sampled = True
+
+
+class TestLbfgs(AlgorithmTests):
+    algorithm, max_iter, monotone = Gradient(tol=0, max_iter=14), 14, True
+
+
+class TestRiemannian(AlgorithmTests):
+    algorithm, max_iter, monotone = Riemannian(tol=1e-6, max_iter=14), 14, True
+    families = ("full",)
+
+
+class TestProjected(AlgorithmTests):
+    algorithm, max_iter, monotone = Gradient("projected", tol=0, max_iter=12), 12, True
+
+
+class TestAdam(AlgorithmTests):
+    algorithm, max_iter = Gradient("adam", tol=0, max_iter=6, schedule="sqrt"), 6
+
+
+class TestAdamOfMiniBatches(AlgorithmTests):
+    algorithm, max_iter = Gradient("adam", tol=1e-3, max_iter=3, mini_batches=9), 3
+
+
+class TestSgdOfMiniBatchesFromASample(AlgorithmTests):
+    algorithm, max_iter, sampled = Gradient("sgd", tol=0, max_iter=2, schedule="inverse", mini_batches=9), 2, True
 
 
 def test_every_algorithm_keeps_the_contract() -> None:

@@ -16,7 +16,7 @@ import zarr
 from distributed import Client
 
 from gmmdask import GaussianMixture, open_source
-from gmmdask.algorithms import Incremental, Stochastic
+from gmmdask.algorithms import Algorithm, Gradient, Incremental, Riemannian, Stochastic
 from gmmdask.covariance import FAMILIES
 from gmmdask.estep import EStep, ESteps
 from gmmdask.execution import ClusterError, Executor, Threads, one_thread
@@ -150,6 +150,22 @@ def test_mini_batches_give_the_bits_of_serial(stored: str, cluster: Client, name
     assert bits(fit(stored, Threads(2), algorithm=algorithm)) == serial
     assert bits(fit(stored, cluster, algorithm=algorithm)) == serial
     assert bits(fit(rows, cluster, algorithm=algorithm)) == bits(fit(rows, "synchronous", algorithm=algorithm))
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        Gradient(tol=0, max_iter=4),
+        Gradient("adam", tol=0, max_iter=2, mini_batches=20),
+        Gradient("projected", tol=0, max_iter=3),
+        Riemannian(tol=0, max_iter=4),
+    ],
+    ids=["lbfgs", "adam", "projected", "riemannian"],
+)
+def test_gradients_give_the_bits_of_serial(stored: str, cluster: Client, algorithm: Algorithm) -> None:
+    serial = bits(fit(stored, "synchronous", algorithm=algorithm))
+    assert bits(fit(stored, Threads(2), algorithm=algorithm)) == serial
+    assert bits(fit(stored, cluster, algorithm=algorithm)) == serial
 
 
 @pytest.mark.parametrize("name", MID_LAP)

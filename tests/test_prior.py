@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmmdask import GaussianMixture
-from gmmdask.algorithms import Algorithm, Batch, Beginning, Incremental, Online, Squarem, Stochastic
+from gmmdask.algorithms import (
+    Algorithm,
+    Batch,
+    Beginning,
+    Gradient,
+    Incremental,
+    Online,
+    Riemannian,
+    Squarem,
+    Stochastic,
+)
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
 from gmmdask.frame import Conjugate, Prior
@@ -119,6 +129,27 @@ class TestSquaremWithAPrior(Penalised, AlgorithmTests):
 
 class TestIncrementalWithAPrior(Penalised, AlgorithmTests):
     algorithm, max_iter, monotone = Incremental(tol=0, max_iter=4), 4, True
+
+
+class TestLbfgsWithAPrior(Penalised, AlgorithmTests):
+    algorithm, max_iter, monotone = Gradient(tol=0, max_iter=12), 12, True
+
+
+class TestRiemannianWithAPrior(Penalised, AlgorithmTests):
+    algorithm, max_iter, monotone = Riemannian(tol=0, max_iter=12), 12, True
+    families = ("full",)
+
+
+class TestProjectedWithAPrior(Penalised, AlgorithmTests):
+    algorithm, max_iter, monotone = Gradient("projected", tol=0, max_iter=8), 8, True
+
+
+class TestAdamWithAPrior(Penalised, AlgorithmTests):
+    algorithm, max_iter = Gradient("adam", tol=0, max_iter=6), 6
+
+
+class TestMiniBatchesWithAPrior(Penalised, AlgorithmTests):
+    algorithm, max_iter = Gradient("sgd", tol=0, max_iter=2, mini_batches=9), 2
 
 
 # --- fits ------------------------------------------------------------------------------------------------------

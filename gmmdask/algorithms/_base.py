@@ -120,9 +120,11 @@ class Beginning:
 class Algorithm(ABC):
     """A frozen dataclass with three verbs. It never touches data, and never loops.
 
-    `mini_batches` is how many steps a lap should have at least; with 0, every step is a pass over all rows.
+    `mini_batches` is how many steps a lap should have at least; with 0, every step is a pass over all rows. `families`
+    are the covariance types that it fits; none named are all.
     """
 
+    families: ClassVar[tuple[str, ...]] = ()
     mini_batches: int = 0
 
     @classmethod

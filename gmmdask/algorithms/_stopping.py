@@ -59,3 +59,64 @@ def predicted_gain(bounds: tuple[float, ...], ratio: float | None = None) -> flo
             return None
         ratio = (bounds[-1] - bounds[-2]) / (bounds[-2] - bounds[-3])
     return abs(bounds[-1] - bounds[-2]) * ratio / (1 - ratio) if 0 <= ratio < 1 else None
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """When a climb by gradients ends: `tol` in nats per row, `gradient_tol` the length of the gradient per row."""
+
+    tol: float
+    max_iter: int
+    gradient_tol: float
+
+    def outcome(
+        self, laps: int, steep: float | None, gained: float | None, left: float | None, stuck: bool, told: str
+    ) -> Outcome | None:
+        """Why it ends now; None if it goes on.
+
+        Parameters
+        ----------
+        steep : the gradient's length, if it is known.
+        gained : by the last steps together, if there were enough to be judged; nats per row.
+        left : nats per row that are left to gain, None where nothing can be said.
+        stuck : whether no step gains more than rounding.
+        told : what else there is to say: sentences with a space before them.
+        """
+        if not laps:
+            words = "max_iter=0: this is the start, no pass was made."
+            return None if self.max_iter else Outcome(Reason.MAX_ITER, words, None)
+        further = "" if steep is None else f"; the gradient's length is {steep:.2g}"
+        further += "" if left is None else f"; an estimated {left:.2g} nats per row are left to gain"
+        why = ""
+        if stuck:
+            why = "no step gains more than rounding"
+        elif steep is not None and steep < self.gradient_tol:
+            why = f"the gradient is shorter than gradient_tol={self.gradient_tol:g}"
+        elif gained is not None and gained < self.tol:
+            why = f"the last steps gained less than tol={self.tol:g} nats per row"
+        if why:
+            return Outcome(Reason.CONVERGED, f"converged after {laps} passes: {why}{further}.{told}", left)
+        if laps < self.max_iter:
+            return None
+        words = f"stopped after max_iter={self.max_iter} passes{further}. Raise max_iter or tol, or try other starts."
+        return Outcome(Reason.MAX_ITER, words + told, left)
+
+
+def after_laps(tol: float, max_iter: int, laps: int, gain: float | None, noise: float, told: str) -> Outcome | None:
+    """Why a run of mini-batches ends with this lap; None if it goes on.
+
+    Parameters
+    ----------
+    gain, noise : what the last lap gained, None if that says nothing, and two standard errors of it; nats per row.
+    told : as above.
+    """
+    if not laps:
+        words = "max_iter=0: this is the start, no lap was made."
+        return None if max_iter else Outcome(Reason.MAX_ITER, words, None)
+    gained = "" if gain is None else f"; the last gained {gain:.2g} ± {noise:.2g} nats per row"
+    if tol > 0 and gain is not None and gain < max(tol, noise):
+        limit = f"tol={tol:g}" if tol >= noise else "two standard errors"
+        return Outcome(Reason.CONVERGED, f"converged after {laps} laps{gained}, below {limit}.{told}", None)
+    if laps < max_iter:
+        return None
+    return Outcome(Reason.MAX_ITER, f"stopped after max_iter={max_iter} laps{gained}.{told}", None)

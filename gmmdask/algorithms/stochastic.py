@@ -6,11 +6,12 @@ import numpy as np
 
 from gmmdask.algorithms._base import Algorithm, Answer, Beginning, Note, Request, State
 from gmmdask.algorithms._online import RATES, Online
+from gmmdask.algorithms._stopping import after_laps
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep
 from gmmdask.frame import Prior
 from gmmdask.mixture import Mixture
-from gmmdask.outcome import Outcome, Reason
+from gmmdask.outcome import Outcome
 from gmmdask.plan import Plan
 from gmmdask.repair import Repair
 
@@ -130,17 +131,7 @@ class Stochastic(Algorithm):
         return self.resume(following), Note(bound, gain, state.empty)
 
     def _outcome(self, state: StochasticState) -> Outcome | None:
-        laps, gain, noise = state.laps, state.gain, state.noise
-        if not laps:
-            words = "max_iter=0: this is the start, no lap was made."
-            return None if self.max_iter else Outcome(Reason.MAX_ITER, words, None)
-        told = "" if gain is None else f"; the last gained {gain:.2g} ± {noise:.2g} nats per row"
-        if self.tol > 0 and gain is not None and gain < max(self.tol, noise):
-            limit = f"tol={self.tol:g}" if self.tol >= noise else "two standard errors"
-            return Outcome(Reason.CONVERGED, f"converged after {laps} laps{told}, below {limit}.{state.told}", None)
-        if laps < self.max_iter:
-            return None
-        return Outcome(Reason.MAX_ITER, f"stopped after max_iter={self.max_iter} laps{told}.{state.told}", None)
+        return after_laps(self.tol, self.max_iter, state.laps, state.gain, state.noise, state.told)
 
 
 def mended(state: StochasticState, prior: Prior) -> tuple[StochasticState, tuple[Repair, ...]]:

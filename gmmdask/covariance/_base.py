@@ -173,6 +173,24 @@ class Family(ABC):
     def from_coordinates(self, coordinates: Array, d: int) -> Array:
         """Covariances in own shape from any real coordinates (R, q)."""
 
+    # --- gradients ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def slope(self, root: Array, scatter: Array, mass: Array, d: int) -> Array:
+        """Derivative of Σ_k -½ mass_k log|Σ_k| - ½ tr(M_k Σ_k⁻¹) with respect to covariances, in own shape.
+
+        ½ (Σ⁻¹ M Σ⁻¹ - mass Σ⁻¹), for scatter M about the means, packed (R, p), and mass (K,); every entry of a matrix
+        counts for itself.
+        """
+
+    @abstractmethod
+    def chain(self, coordinates: Array, slope: Array, d: int) -> Array:
+        """Derivative with respect to `coordinates` (R, q) from the one with respect to covariances, in own shape."""
+
+    @abstractmethod
+    def floored(self, covariances: Array, least: float) -> Array:
+        """Covariances with eigenvalues of `least` at least; those that have them keep their bits."""
+
     @abstractmethod
     def n_parameters(self, n_components: int, d: int) -> int:
         """Free parameters of the covariances."""

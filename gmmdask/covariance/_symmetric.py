@@ -64,14 +64,48 @@ def log_cholesky(matrices: Array) -> Array:
     return np.ascontiguousarray(factors[:, rows, columns])
 
 
-def from_log_cholesky(packed: Array, d: int) -> Array:
-    """(R, p) -> (R, d, d)."""
+def factors_of(packed: Array, d: int) -> Array:
+    """Cholesky factors (R, d, d) from those with the logarithm of their diagonals, (R, p)."""
     factors = np.zeros((len(packed), d, d))
     rows, columns = np.tril_indices(d)
     factors[:, rows, columns] = packed
     diagonal = np.arange(d)
     factors[:, diagonal, diagonal] = np.exp(factors[:, diagonal, diagonal])
+    return factors
+
+
+def from_log_cholesky(packed: Array, d: int) -> Array:
+    """(R, p) -> (R, d, d)."""
+    factors = factors_of(packed, d)
     return np.matmul(factors, factors.transpose(0, 2, 1))
+
+
+def log_cholesky_chain(packed: Array, slopes: Array, d: int) -> Array:
+    """From derivatives S (R, d, d) with respect to Σ = L Lᵀ: those with respect to L, the lower triangle of 2 S L, row
+    by row (R, p); that of a logarithm on the diagonal times L_jj.
+    """
+    factors = factors_of(packed, d)
+    steep = 2 * np.matmul(slopes, factors)
+    diagonal = np.arange(d)
+    steep[:, diagonal, diagonal] *= factors[:, diagonal, diagonal]
+    rows, columns = np.tril_indices(d)
+    return np.ascontiguousarray(steep[:, rows, columns])
+
+
+def slope(precisions: Array, scatter: Array, mass: Array) -> Array:
+    """½ (P M P - mass P), for P and M (R, d, d) and mass (R,)."""
+    return 0.5 * (precisions @ scatter @ precisions - mass[:, None, None] * precisions)
+
+
+def floored(matrices: Array, least: float) -> Array:
+    """(R, d, d) with eigenvalues of `least` at least."""
+    found = matrices.copy()
+    for k, matrix in enumerate(matrices):
+        values, vectors = np.linalg.eigh(matrix)
+        if values[0] < least:
+            lifted = (vectors * np.maximum(values, least)) @ vectors.T
+            found[k] = 0.5 * (lifted + lifted.T)
+    return found
 
 
 def quadratic_coefficients(precisions: Array) -> Array:

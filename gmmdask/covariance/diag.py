@@ -90,5 +90,15 @@ class Diag(Family):
     def from_coordinates(self, coordinates: Array, d: int) -> Array:
         return np.exp(coordinates)
 
+    def slope(self, root: Array, scatter: Array, mass: Array, d: int) -> Array:
+        precisions = root**2
+        return 0.5 * precisions * (scatter * precisions - mass[:, None])
+
+    def chain(self, coordinates: Array, slope: Array, d: int) -> Array:
+        return slope * np.exp(coordinates)
+
+    def floored(self, covariances: Array, least: float) -> Array:
+        return np.maximum(covariances, least)
+
     def n_parameters(self, n_components: int, d: int) -> int:
         return n_components * d

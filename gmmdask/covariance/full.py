@@ -94,5 +94,14 @@ class Full(Family):
     def from_coordinates(self, coordinates: Array, d: int) -> Array:
         return symmetric.from_log_cholesky(coordinates, d)
 
+    def slope(self, root: Array, scatter: Array, mass: Array, d: int) -> Array:
+        return symmetric.slope(self.precisions(root), symmetric.unpack(scatter, d), mass)
+
+    def chain(self, coordinates: Array, slope: Array, d: int) -> Array:
+        return symmetric.log_cholesky_chain(coordinates, slope, d)
+
+    def floored(self, covariances: Array, least: float) -> Array:
+        return symmetric.floored(covariances, least)
+
     def n_parameters(self, n_components: int, d: int) -> int:
         return n_components * d * (d + 1) // 2

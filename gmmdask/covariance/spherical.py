@@ -92,5 +92,15 @@ class Spherical(Family):
     def from_coordinates(self, coordinates: Array, d: int) -> Array:
         return np.exp(coordinates[:, 0])
 
+    def slope(self, root: Array, scatter: Array, mass: Array, d: int) -> Array:
+        precisions = root**2
+        return 0.5 * precisions * (scatter[:, 0] * precisions - d * mass)
+
+    def chain(self, coordinates: Array, slope: Array, d: int) -> Array:
+        return slope[:, None] * np.exp(coordinates)
+
+    def floored(self, covariances: Array, least: float) -> Array:
+        return np.maximum(covariances, least)
+
     def n_parameters(self, n_components: int, d: int) -> int:
         return n_components

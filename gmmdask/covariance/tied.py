@@ -92,5 +92,14 @@ class Tied(Family):
     def from_coordinates(self, coordinates: Array, d: int) -> Array:
         return symmetric.from_log_cholesky(coordinates, d)[0]
 
+    def slope(self, root: Array, scatter: Array, mass: Array, d: int) -> Array:
+        return symmetric.slope(self.precisions(root)[None], symmetric.unpack(scatter, d), np.atleast_1d(mass.sum()))[0]
+
+    def chain(self, coordinates: Array, slope: Array, d: int) -> Array:
+        return symmetric.log_cholesky_chain(coordinates, slope[None], d)
+
+    def floored(self, covariances: Array, least: float) -> Array:
+        return symmetric.floored(covariances[None], least)[0]
+
     def n_parameters(self, n_components: int, d: int) -> int:
         return d * (d + 1) // 2

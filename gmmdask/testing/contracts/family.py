@@ -12,6 +12,7 @@ from gmmdask.covariance import FAMILIES, Family
 from gmmdask.covariance._base import Array
 from gmmdask.estep import available
 from gmmdask.frame import Conjugate, Frame, Prior
+from gmmdask.gradients import gradient, mixture_at
 from gmmdask.kernels import kernel_for
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
@@ -304,6 +305,45 @@ class FamilyTests:
         pull = np.einsum("ki,kij,kj->", mixture.means, inverse, mixture.means)
         wanted = -0.5 * (power * log_det.sum() + scale * sum(np.trace(inverse[i]) for i in own) + 0.3 * pull)
         assert conjugate.log_density(mixture) == pytest.approx(wanted, rel=1e-9, abs=1e-9)
+
+    # --- gradients ---------------------------------------------------------------------------------------------
+
+    @settings(LAW, max_examples=12)
+    @given(data=st.data(), rng=generators, weighted=st.booleans(), penalised=st.booleans(), reg_covar=st.floats(0, 0.1))
+    def test_gradients_are_central_differences(
+        self, data: st.DataObject, rng: np.random.Generator, weighted: bool, penalised: bool, reg_covar: float
+    ) -> None:
+        """Of the reference's likelihood, in every coordinate: of logits, means and the family's own."""
+        mixture = data.draw(mixtures(self.covariance_type, max_components=3, max_d=3))
+        rows, (k, d) = data.draw(row_arrays(mixture.d, max_rows=40)), mixture.means.shape
+        weights = data.draw(row_weights(len(rows))) if weighted else np.ones(len(rows))
+        conjugate = Conjugate(0.01 + rng.random(), d + 3 * rng.random(), 0.1 + rng.random()) if penalised else None
+        prior = Prior(self.family.isotropic(reg_covar, k, d), conjugate, weight=float(weights.sum()))
+        at, h = mixture.coordinates(), 1e-5
+
+        def wanted(coordinates: Array) -> float:
+            other = mixture_at(coordinates, mixture, prior)
+            nats = weights @ reference.log_density(reference.log_joint(rows, parameters_of(other)))
+            return float(nats + prior.log_density(other)) / weights.sum()
+
+        here = mixture_at(at, mixture, prior)
+        stats = e_step(rows, here, "centred", identity_frame(d), [(0, len(rows))], weights)
+        found = gradient(at, stats, here, prior)
+        differences = [(wanted(at + step) - wanted(at - step)) / (2 * h) for step in h * np.eye(at.size)]
+        assert np.all(np.abs(found - differences) <= 1e-6 * np.maximum(1, np.abs(found)))
+
+    @LAW
+    @given(data=st.data(), rng=generators)
+    def test_eigenvalues_are_clipped_from_below(self, data: st.DataObject, rng: np.random.Generator) -> None:
+        mixture, least = data.draw(mixtures(self.covariance_type)), 0.8
+        n_components, d = mixture.means.shape
+        found = self.family.dense(self.family.floored(mixture.covariances, least), n_components, d)
+        for covariance, lifted in zip(mixture.dense_covariances(), found, strict=True):
+            values, vectors = np.linalg.eigh(covariance)
+            wanted = (vectors * np.maximum(values, least)) @ vectors.T
+            np.testing.assert_allclose(lifted, wanted, rtol=1e-12, atol=1e-12)
+        same = self.family.floored(mixture.covariances, 0.0)
+        assert same.tobytes() == mixture.covariances.tobytes()
 
     # --- fits --------------------------------------------------------------------------------------------------
 
