@@ -12,22 +12,35 @@ if TYPE_CHECKING:
     from gmmdask.sources import open_source as open_source
     from gmmdask.statistics import Statistics as Statistics
 
-__all__ = ["GaussianMixture", "Place", "Statistics", "algorithms", "open_source"]
+__all__ = [
+    "GaussianMixture",
+    "Place",
+    "Statistics",
+    "algorithms",
+    "bhattacharyya",
+    "match",
+    "open_source",
+    "symmetric_kl",
+]
 __version__ = "0.1.0"
+
+MODULES = {
+    "GaussianMixture": "estimator",
+    "Place": "place",
+    "Statistics": "statistics",
+    "bhattacharyya": "matching",
+    "match": "matching",
+    "open_source": "sources",
+    "symmetric_kl": "matching",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public name when it is first used: the command line starts without scikit-learn."""
     import importlib
 
-    if name == "GaussianMixture":
-        return importlib.import_module("gmmdask.estimator").GaussianMixture
-    if name == "Statistics":
-        return importlib.import_module("gmmdask.statistics").Statistics
-    if name == "Place":
-        return importlib.import_module("gmmdask.place").Place
-    if name == "open_source":
-        return importlib.import_module("gmmdask.sources").open_source
     if name == "algorithms":
         return importlib.import_module("gmmdask.algorithms")
+    if name in MODULES:
+        return getattr(importlib.import_module(f"gmmdask.{MODULES[name]}"), name)
     raise AttributeError(f"module 'gmmdask' has no attribute {name!r}")

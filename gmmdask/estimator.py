@@ -57,7 +57,8 @@ class GaussianMixture(FittedMixture):
     verbose, verbose_interval : 1 prints starts, every so many passes, and how they ended, to standard output; 2 gains,
         bounds and seconds too.
     algorithm : "em"; "stochastic", an M-step after every mini-batch; "incremental", which keeps the statistics of
-        every mini-batch; or a value such as `gmmdask.algorithms.Stochastic(rate=0.01)` that brings its own settings.
+        every mini-batch; "gradient", L-BFGS, and "riemannian", for "full"; or a value that brings its own settings,
+        such as `gmmdask.algorithms.Stochastic(rate=0.01)`.
     accelerate : "squarem" extrapolates the steps of "em", None does not; "auto" does where the data does not fit in the
         sample.
     stop : {"auto", "gain", "predicted"}: "gain" is scikit-learn's rule, "predicted" bounds the predicted remaining

@@ -1,6 +1,7 @@
 """What a fitted mixture can do: label, score, sample, and go to and come from files."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -196,6 +197,14 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             If a feature is unknown, a value is not a finite number, or no feature is left.
         """
         return self._derived("conditional", *conditional_of(self.mixture_, self._features, given))
+
+    def sorted(self) -> Self:
+        """This model with its components by descending weight, for use and comparison: it learns no stream further."""
+        check_is_fitted(self)
+        found = copy(self)
+        found._set_mixture(self.mixture_.by_weight())
+        found.stream_ = None
+        return found
 
     @classmethod
     def from_parameters(cls, weights: Any, means: Any, covariances: Any, *, covariance_type: str = "full") -> Self:

@@ -64,6 +64,12 @@ def bared(mixture: Mixture, prior: Prior) -> Mixture:
     return Mixture(mixture.covariance_type, mixture.weights, mixture.means, covariances)
 
 
+def has_room(mixture: Mixture, prior: Prior) -> bool:
+    """Whether a mixture has covariances that the regularisation can be taken out of, all of it."""
+    added = prior.added(mixture.family, mixture.n_components)
+    return not np.any(added) or np.array_equal(bared(mixture, prior).covariances, mixture.covariances - added)
+
+
 def regularised(mixture: Mixture, prior: Prior) -> Mixture:
     """With the prior's regularisation added to covariances."""
     added = prior.added(mixture.family, mixture.n_components)

@@ -1,12 +1,14 @@
 """Gradient and Riemannian algorithms: derivatives, the line search, L-BFGS, and where their fits end."""
 
 from dataclasses import replace
+from functools import cache
 from math import inf
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.linalg import expm
 from sklearn.datasets import load_iris, load_wine
 
 from gmmdask import GaussianMixture
@@ -19,7 +21,7 @@ from gmmdask.algorithms.riemannian import Cone, Parts, packed, unpacked
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
 from gmmdask.frame import Conjugate, Prior
-from gmmdask.gradients import bared, objective
+from gmmdask.gradients import bared, has_room, objective
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Event, PassDone, Reason
 from gmmdask.run import Run
@@ -78,10 +80,13 @@ def test_the_cone_is_that_of_hosseini_and_sra(data: st.DataObject, rng: np.rando
     mixture = data.draw(mixtures("full", max_components=3, max_d=3))
     rows, prior, cone, k = data.draw(row_arrays(mixture.d)), prior_of(mixture), Cone(), mixture.n_components
     m = mixture.d + 1
-    step = np.concatenate([np.zeros(k), packed(unpacked(rng.normal(size=k * m * (m + 1) // 2), k, m))])
-    point = cone.moved(cone.enter(mixture, prior), 0.3 * step, mixture)
+    step = np.concatenate([np.zeros(k), 0.3 * rng.normal(size=k * m * (m + 1) // 2)])
+    start = Parts.of(cone.enter(mixture, prior), mixture).frames
+    point = cone.moved(cone.enter(mixture, prior), step, mixture)
     parts = Parts.of(point, mixture)
     omega, inverse = parts.frames @ parts.frames.transpose(0, 2, 1), np.linalg.inv(parts.frames)
+    for there, frame, tangent in zip(omega, start, unpacked(step[k:], k, m), strict=True):
+        np.testing.assert_allclose(there, frame @ expm(tangent) @ frame.T, rtol=1e-9, atol=1e-9)
     y = np.column_stack([rows, np.ones(len(rows))])
     square = np.einsum("ni,kij,nj->kn", y, np.linalg.inv(omega), y)
     log_normal = -0.5 * (m * np.log(2 * np.pi) + np.linalg.slogdet(omega)[1][:, None] + square)
@@ -146,6 +151,7 @@ def test_regularisation_is_taken_out_as_far_as_it_goes(
     least = np.linalg.eigvalsh(bare.dense_covariances())[:, 0]
     assert least.min() >= reg_covar * (1 - 1e-9)
     roomy = np.linalg.eigvalsh(mixture.dense_covariances())[:, 0].min() >= 2 * reg_covar
+    assert has_room(mixture, prior) == roomy
     if roomy:
         added = bare.covariances + prior.regularisation
         np.testing.assert_allclose(added, mixture.covariances, rtol=1e-12, atol=1e-12)
@@ -189,9 +195,8 @@ CURVES = {  # value and slope, each rising from zero
     "far": lambda t: (t / 100 - (t / 200) ** 2, 1 / 100 - t / 20_000),
     "near": lambda t: (t - 500 * t**2, 1 - 1000 * t),
     "wave": lambda t: (np.sin(3 * t) - 0.1 * t, 3 * np.cos(3 * t) - 0.1),
-    "cliff": lambda t: (np.log1p(t) + np.log(0.3 - t), 1 / (1 + t) - 1 / (0.3 - t)) if t < 0.3 else (-inf, 0.0),
+    "cliff": lambda t: (0.9 * t + 0.1 * np.log1p(-t / 0.3), 0.9 - 0.1 / (0.3 - t)) if t < 0.3 else (-inf, 0.0),
 }
-CURVES["cliff"] = lambda t: (0.9 * t + np.log1p(-t / 0.3) * 0.1, 0.9 - 0.1 / (0.3 - t)) if t < 0.3 else (-inf, 0.0)
 
 
 @pytest.mark.parametrize("curve", CURVES)
@@ -320,64 +325,74 @@ def bounds_of(rows: Array, start: Mixture, algorithm: Algorithm, penalised: bool
 
 
 def em_starts(rows: Array, k: int, covariance_type: str, penalised: bool, n: int) -> list[Mixture]:
-    """EM's own results after 10 iterations, from k-means with other seeds."""
-    settings = {"covariance_type": covariance_type, "prior": "mclust" if penalised else None, "reg_covar": 0}
-    algorithm = Batch(tol=0, max_iter=10)
-    fits = (
-        GaussianMixture(k, random_state=i, init_params="k-means++", algorithm=algorithm, **settings) for i in range(n)
-    )
-    return [fit.fit(rows).mixture_ for fit in fits]
+    """EM's own results after 10 iterations, from starts with other seeds; single rows are none without a prior."""
+    settings = {"covariance_type": covariance_type, "algorithm": Batch(tol=0, max_iter=10), "reg_covar": 0}
+    settings |= {"prior": "mclust", "init_params": "k-means++"} if penalised else {"init_params": "kmeans"}
+    return [GaussianMixture(k, random_state=seed, **settings).fit(rows).mixture_ for seed in range(n)]
 
 
-SYNTHETIC = synthetic_mixture(4, 3, "full", 1, 2.0).sample(2000, np.random.default_rng(0))[0]
-DATA = {"iris": (load_iris().data, 3, True), "wine": (load_wine().data, 3, True), "synthetic": (SYNTHETIC, 4, False)}
+SYNTHETIC = synthetic_mixture(3, 2, "full", 1, 2.0).sample(600, np.random.default_rng(0))[0]
+DATA = {"iris": (load_iris().data, 3, True), "wine": (load_wine().data, 3, True), "synthetic": (SYNTHETIC, 3, False)}
+EM = Batch(tol=1e-8, max_iter=3000, stop="predicted")
+
+
+@cache
+def ems_ends(name: str) -> list[tuple[Mixture, float]]:
+    """Where EM is after 10 iterations, and its last bound from there on."""
+    rows, k, penalised = DATA[name]
+    starts = em_starts(rows, k, "full", penalised, 10)
+    return [(start, bounds_of(rows, start, EM, penalised)[1][-1]) for start in starts]
 
 
 @pytest.mark.parametrize("name", DATA)
-@pytest.mark.parametrize("algorithm", [Gradient(tol=0, max_iter=400), Riemannian(tol=0, max_iter=400)], ids=repr)
+@pytest.mark.parametrize(
+    "algorithm", [Gradient(tol=0, max_iter=400), Riemannian(tol=0, max_iter=400)], ids=["lbfgs", "cone"]
+)
 def test_from_ems_tenth_iteration_they_end_where_em_does(name: str, algorithm: Algorithm) -> None:
     """Or at another optimum, in at least 8 of 10 starts."""
-    rows, k, penalised = DATA[name]
+    rows, _, penalised = DATA[name]
     good = 0
-    for start in em_starts(rows, k, "full", penalised, 10):
-        _, em = bounds_of(rows, start, Batch(tol=1e-9, max_iter=3000, stop="predicted"), penalised)
+    for start, em in ems_ends(name):
         ended, found = bounds_of(rows, start, algorithm, penalised)
         assert isinstance(ended.state, ClimbState)
         assert ended.state.place is not None
-        good += found[-1] >= em[-1] - 1e-5 or np.linalg.norm(ended.state.place.gradient) < 1e-6
+        good += found[-1] >= em - 1e-5 or np.linalg.norm(ended.state.place.gradient) < 1e-6
     assert good >= 8
 
 
 @pytest.mark.parametrize("covariance_type", ["tied", "diag", "spherical"])
 def test_lbfgs_ends_where_em_does_in_every_family(covariance_type: str) -> None:
-    for start in em_starts(SYNTHETIC[:500], 4, covariance_type, False, 2):
-        _, em = bounds_of(SYNTHETIC[:500], start, Batch(tol=1e-10, max_iter=3000, stop="predicted"), False)
-        ended, found = bounds_of(SYNTHETIC[:500], start, Gradient(tol=0, max_iter=300), False)
+    for start in em_starts(SYNTHETIC, 3, covariance_type, False, 2):
+        _, em = bounds_of(SYNTHETIC, start, EM, False)
+        ended, found = bounds_of(SYNTHETIC, start, Gradient(tol=0, max_iter=300), False)
         assert ended.state.outcome is not None
         assert ended.state.outcome.reason is Reason.CONVERGED
         assert "gradient_tol=1e-06" in ended.state.outcome.sentence
         assert found[-1] == pytest.approx(em[-1], abs=1e-6)
 
 
-@pytest.mark.parametrize("covariance_type", FAMILIES)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("tied", "diag", "spherical")]
+
+
+@pytest.mark.parametrize("covariance_type", ["full", *SLOW])
 def test_adam_comes_within_a_thousandth_of_em(covariance_type: str) -> None:
-    rows = SYNTHETIC[:400]
-    (start,) = em_starts(rows, 4, covariance_type, True, 1)
-    _, em = bounds_of(rows, start, Batch(tol=1e-9, max_iter=3000, stop="predicted"), True)
+    rows = SYNTHETIC[:300]
+    (start,) = em_starts(rows, 3, covariance_type, True, 1)
+    _, em = bounds_of(rows, start, EM, True)
     algorithm = Gradient("adam", tol=0, max_iter=2000, learning_rate=1e-2, gradient_tol=0)
     _, found = bounds_of(rows, start, algorithm, True)
     assert len(found) == 2000
     assert found[-1] >= em[-1] - 1e-3
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_mini_batches_come_near_em(optimizer: str) -> None:
+@pytest.mark.parametrize(("optimizer", "rate"), [("adam", 0.01), ("sgd", 0.03)])
+def test_mini_batches_come_near_em(optimizer: str, rate: float) -> None:
     rows = synthetic_mixture(3, 2, "full", 0, 4.0).sample(20_000, np.random.default_rng(0))[0]
     settings = {"random_state": 0, "sample_rows": 500}
     best = GaussianMixture(3, tol=1e-6, **settings).fit(rows)
-    algorithm = Gradient(optimizer, tol=1e-4, max_iter=8, mini_batches=20, schedule="sqrt")
+    algorithm = Gradient(optimizer, 0, 6, rate, schedule="inverse", decay=20, mini_batches=20)
     found = GaussianMixture(3, algorithm=algorithm, **settings).fit(rows)
-    assert found.score(rows) > best.score(rows) - 2e-3
+    assert found.score(rows) > best.score(rows) - 5e-4
     assert "laps" in found.outcome_.sentence
 
 
@@ -400,7 +415,9 @@ def test_a_warm_start_goes_on(algorithm: str) -> None:
     assert model.fit(SYNTHETIC).lower_bound_ >= first - 1e-9
 
 
-@pytest.mark.parametrize("algorithm", [Gradient(max_iter=30), Gradient("adam", max_iter=30), Riemannian(max_iter=30)])
+@pytest.mark.parametrize(
+    "algorithm", [Gradient(tol=0, max_iter=20), Gradient("adam", tol=0, max_iter=20), Riemannian(tol=0, max_iter=20)]
+)
 @pytest.mark.parametrize("empty", ["reseed", "drop"])
 def test_components_without_rows_are_repaired(algorithm: Algorithm, empty: str) -> None:
     means = np.array([[0.0, 0.0], [4.0, 0.0], [500.0, 500.0]])

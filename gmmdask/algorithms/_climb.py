@@ -15,7 +15,7 @@ from gmmdask.algorithms.squarem import is_usable
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep
 from gmmdask.frame import Prior
-from gmmdask.gradients import objective
+from gmmdask.gradients import has_room, objective
 from gmmdask.mixture import Mixture
 from gmmdask.plan import Plan
 from gmmdask.repair import Repair
@@ -142,11 +142,10 @@ class Climb:
             state, repairs = self._arrived(state, state.point, stats, prior)
         else:
             point = self.chart.enter(state.mixture, prior)
-            entered = self.chart.mixture(point, state.mixture, prior)
-            if np.allclose(entered.covariances, state.mixture.covariances, rtol=1e-9, atol=0):
+            if has_room(state.mixture, prior):
                 state, repairs = self._arrived(state, point, stats, prior)
-            else:  # it has no place here, and one beside it is evaluated first
-                state = replace(state, mixture=entered, point=point)
+            else:  # it has no point, and the one beside it is evaluated first
+                state = replace(state, mixture=self.chart.mixture(point, state.mixture, prior), point=point)
         if state.place is not None:
             bound, log_prior = state.place.value, state.place.log_prior
         gain = None if before is None else bound - before.value

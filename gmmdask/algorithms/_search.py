@@ -53,7 +53,8 @@ class Search:
 
     def shortened(self) -> "Search":
         """With half the step: there is no mixture at the end of this one."""
-        return replace(self, high=(self.length, float("-inf"), 0.0), length=0.5 * (self.low[0] + self.length))
+        high, length = (self.length, float("-inf"), 0.0), 0.5 * (self.low[0] + self.length)
+        return replace(self, high=high, length=length, probes=self.probes + 1)
 
     def narrowed(self, value: float, slope: float) -> "Search":
         """After a step that may not be taken."""

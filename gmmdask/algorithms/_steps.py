@@ -124,18 +124,9 @@ class Steps:
         like, point = state.current, state.point
         if point is None:
             point = bared(like, prior).coordinates()
-        slope = gradient(point, stats, like, prior)
-        moves, square, velocity = state.moves + 1, state.square, slope
-        if self.adam:
-            past = np.zeros_like(slope) if state.velocity is None or square is None else state.velocity
-            square = (1 - FORGETTING) * slope**2 + (0.0 if square is None else FORGETTING * square)
-            velocity = (1 - self.momentum) * slope + self.momentum * past
-            root = np.sqrt(square / (1 - FORGETTING**moves)) + SMALLEST
-            step = velocity / (1 - self.momentum**moves) / root
-        else:
-            velocity = slope if state.velocity is None else slope + self.momentum * state.velocity
-            step = velocity
-        step = self.rate_at(state.taken) * step
+        slope, moves = gradient(point, stats, like, prior), state.moves + 1
+        velocity, square, direction = self._direction(state, slope, moves)
+        step = self.rate_at(state.taken) * direction
         step = step * min(1.0, LONGEST / max(float(np.abs(step).max()), SMALLEST))
         following = like
         for _ in range(60):
@@ -148,6 +139,17 @@ class Steps:
         state = replace(state, current=following, point=point + step, velocity=velocity, square=square, moves=moves)
         steep = float(np.linalg.norm(slope))
         return replace(state, taken=state.taken + 1, step=state.step + 1, seen=seen, steep=steep)
+
+    def _direction(self, state: StepsState, slope: Array, moves: int) -> tuple[Array, Array | None, Array]:
+        """The running means with one slope more, and where they lead."""
+        if not self.adam:
+            velocity = slope if state.velocity is None else slope + self.momentum * state.velocity
+            return velocity, None, velocity
+        velocity, square = (1 - self.momentum) * slope, (1 - FORGETTING) * slope**2
+        if state.velocity is not None and state.square is not None:
+            velocity, square = velocity + self.momentum * state.velocity, square + FORGETTING * state.square
+        root = np.sqrt(square / (1 - FORGETTING**moves)) + SMALLEST
+        return velocity, square, velocity / (1 - self.momentum**moves) / root
 
     def rate_at(self, taken: int) -> float:
         """The learning rate after so many steps."""
