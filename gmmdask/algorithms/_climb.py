@@ -22,6 +22,7 @@ from gmmdask.repair import Repair
 from gmmdask.stats import Stats
 
 LONGEST = 1.0  # of a first step, in any coordinate: a standard deviation of the data, a factor e of a width
+LIGHTEST = 1e-6  # a weight below this is no measure of how far a step may lead
 PARALLEL = 1e-10  # cosine of step and change of gradient below which they teach nothing of the curvature
 
 Pair = tuple[Array, Array]  # a step, and what the gradient lost by it
@@ -45,7 +46,7 @@ class Chart(Protocol):
     def settled(self, point: Array, like: Mixture) -> Array:
         """The point that stands for the mixture at this one, and is no worse."""
 
-    def scales(self, mixture: Mixture) -> Array | float:
+    def scales(self, mixture: Mixture) -> Array:
         """How far a unit of each slope should lead, before anything was learned of the curvature."""
 
 
@@ -209,7 +210,7 @@ class Climb:
         return replace(state, stuck=True, reach=None)
 
 
-def two_loops(pairs: tuple[Pair, ...], gradient: Array, scales: Array | float) -> Array:
+def two_loops(pairs: tuple[Pair, ...], gradient: Array, scales: Array) -> Array:
     """The direction -H⁻¹ g of a maximum by what the pairs tell of the Hessian H (Nocedal 1980, two-loop recursion)."""
     rest, shares = gradient.copy(), []
     for step, lost in reversed(pairs):

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from gmmdask.algorithms._base import Algorithm, Answer, Beginning, Note, Request, State
-from gmmdask.algorithms._climb import Climb
+from gmmdask.algorithms._climb import LIGHTEST, Climb
 from gmmdask.algorithms._projected import Projection
 from gmmdask.algorithms._steps import SCHEDULES, Steps
 from gmmdask.algorithms._stopping import Ascent
@@ -36,8 +38,13 @@ class Coordinates:
     def settled(self, point: Array, like: Mixture) -> Array:
         return point
 
-    def scales(self, mixture: Mixture) -> float:
-        return 1.0
+    def scales(self, mixture: Mixture) -> Array:
+        """Inverses of the information of each coordinate alone, from rows whose components are known."""
+        (k, d), weights = mixture.means.shape, np.maximum(mixture.weights, LIGHTEST)
+        precisions = mixture.family.dense(mixture.family.precisions(mixture.root), k, d)
+        means = weights[:, None] * np.diagonal(precisions, axis1=1, axis2=2)
+        own = mixture.family.information(mixture.root, weights, d)
+        return 1 / np.concatenate([weights, means.ravel(), own.ravel()])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from gmmdask.algorithms._base import Algorithm, Answer, Beginning, Note, Request, State
-from gmmdask.algorithms._climb import Climb
+from gmmdask.algorithms._climb import LIGHTEST, Climb
 from gmmdask.algorithms._stopping import Ascent
 from gmmdask.covariance._base import Array
 from gmmdask.frame import Prior
@@ -17,7 +17,6 @@ from gmmdask.plan import Plan
 from gmmdask.stats import Stats
 
 TINY = np.finfo(np.float64).tiny
-LIGHTEST = 1e-6  # a weight below this is no measure of how far a step may lead
 
 
 @dataclass(frozen=True)

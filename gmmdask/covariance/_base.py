@@ -188,6 +188,12 @@ class Family(ABC):
         """Derivative with respect to `coordinates` (R, q) from the one with respect to covariances, in own shape."""
 
     @abstractmethod
+    def information(self, root: Array, mass: Array, d: int) -> Array:
+        """Fisher information of each of the `coordinates` (R, q) alone, from rows of this mass (K,) that are known to
+        be the component's: how curved the log likelihood is at most.
+        """
+
+    @abstractmethod
     def floored(self, covariances: Array, least: float) -> Array:
         """Covariances with eigenvalues of `least` at least; those that have them keep their bits."""
 

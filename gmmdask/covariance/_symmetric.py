@@ -97,6 +97,17 @@ def slope(precisions: Array, scatter: Array, mass: Array) -> Array:
     return 0.5 * (precisions @ scatter @ precisions - mass[:, None, None] * precisions)
 
 
+def information(root: Array, mass: Array) -> Array:
+    """Of L with log diagonal, (R, p), for inverse factors U = L⁻¹ (R, d, d) and mass (R,).
+
+    ½ tr((K + Kᵀ)²) with K = L⁻¹ dL: P_ii of L_ij, and P_ii L_ii² + 1 of log L_ii.
+    """
+    rows, columns = np.tril_indices(root.shape[-1])
+    precisions, widths = (root**2).sum(axis=1), 1 / np.diagonal(root, axis1=1, axis2=2)
+    on_diagonal = (precisions * widths**2 + 1)[:, rows]
+    return mass[:, None] * np.where(rows == columns, on_diagonal, precisions[:, rows])
+
+
 def floored(matrices: Array, least: float) -> Array:
     """(R, d, d) with eigenvalues of `least` at least."""
     found = matrices.copy()

@@ -97,6 +97,9 @@ class Diag(Family):
     def chain(self, coordinates: Array, slope: Array, d: int) -> Array:
         return slope * np.exp(coordinates)
 
+    def information(self, root: Array, mass: Array, d: int) -> Array:
+        return np.repeat(0.5 * mass[:, None], d, axis=1)
+
     def floored(self, covariances: Array, least: float) -> Array:
         return np.maximum(covariances, least)
 

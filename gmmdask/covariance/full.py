@@ -100,6 +100,9 @@ class Full(Family):
     def chain(self, coordinates: Array, slope: Array, d: int) -> Array:
         return symmetric.log_cholesky_chain(coordinates, slope, d)
 
+    def information(self, root: Array, mass: Array, d: int) -> Array:
+        return symmetric.information(root, mass)
+
     def floored(self, covariances: Array, least: float) -> Array:
         return symmetric.floored(covariances, least)
 

@@ -99,6 +99,9 @@ class Spherical(Family):
     def chain(self, coordinates: Array, slope: Array, d: int) -> Array:
         return slope[:, None] * np.exp(coordinates)
 
+    def information(self, root: Array, mass: Array, d: int) -> Array:
+        return 0.5 * d * mass[:, None]
+
     def floored(self, covariances: Array, least: float) -> Array:
         return np.maximum(covariances, least)
 

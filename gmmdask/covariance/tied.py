@@ -98,6 +98,9 @@ class Tied(Family):
     def chain(self, coordinates: Array, slope: Array, d: int) -> Array:
         return symmetric.log_cholesky_chain(coordinates, slope[None], d)
 
+    def information(self, root: Array, mass: Array, d: int) -> Array:
+        return symmetric.information(root[None], np.atleast_1d(mass.sum()))
+
     def floored(self, covariances: Array, least: float) -> Array:
         return symmetric.floored(covariances[None], least)[0]
 

@@ -332,6 +332,28 @@ class FamilyTests:
         differences = [(wanted(at + step) - wanted(at - step)) / (2 * h) for step in h * np.eye(at.size)]
         assert np.all(np.abs(found - differences) <= 1e-6 * np.maximum(1, np.abs(found)))
 
+    @settings(LAW, max_examples=6)
+    @given(data=st.data(), rng=generators)
+    def test_information_is_how_curved_the_likelihood_is(self, data: st.DataObject, rng: np.random.Generator) -> None:
+        """Of rows with the component's own moments, by differences of the slope."""
+        mixture, family, h = data.draw(mixtures(self.covariance_type, max_d=3)), self.family, 1e-5
+        n_components, d = mixture.means.shape
+        mass: Array = 1 + rng.random(n_components)
+        at = family.coordinates(mixture.covariances)
+        scatter = packed(family, mass[:, None, None] * mixture.dense_covariances())
+
+        def slope(coordinates: Array) -> Array:
+            root = family.root(family.from_coordinates(coordinates, d), d)
+            return family.chain(coordinates, family.slope(root, scatter, mass, d), d)
+
+        found = family.information(mixture.root, mass, d)
+        assert found.shape == at.shape
+        for place in np.ndindex(at.shape):
+            step = np.zeros_like(at)
+            step[place] = h
+            bend = (slope(at - step) - slope(at + step))[place] / (2 * h)
+            assert found[place] == pytest.approx(bend, rel=1e-6, abs=1e-6)
+
     @LAW
     @given(data=st.data(), rng=generators)
     def test_eigenvalues_are_clipped_from_below(self, data: st.DataObject, rng: np.random.Generator) -> None:
