@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 from math import inf
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.linalg import expm
 from sklearn.datasets import load_iris, load_wine
 
-from gmmdask import GaussianMixture
+from gmmdask import GaussianMixture, container
 from gmmdask.algorithms import Algorithm, Batch, Beginning, Gradient, Riemannian
 from gmmdask.algorithms._climb import ClimbState, two_loops
 from gmmdask.algorithms._projected import onto_simplex, plain, plain_gradient, projected
@@ -25,7 +26,7 @@ from gmmdask.gradients import bared, has_room, objective
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Event, PassDone, Reason
 from gmmdask.run import Run
-from gmmdask.stats import Stats
+from gmmdask.stats import Layout, Stats
 from gmmdask.synthetic import random_mixture as synthetic_mixture
 from gmmdask.testing import reference
 from gmmdask.testing.passes import data_of, e_step, fit_data, frame_of_rows, identity_frame, parameters_of, run_of
@@ -429,3 +430,42 @@ def test_components_without_rows_are_repaired(algorithm: Algorithm, empty: str) 
     assert ("reseeded" if empty == "reseed" else "dropped") in found.outcome_.sentence
     assert len(found.weights_) == (3 if empty == "reseed" else 2)
     assert np.isfinite(found.score(rows))
+
+
+# --- states ----------------------------------------------------------------------------------------------------
+
+EVERY = {
+    "lbfgs": Gradient(tol=0, max_iter=9, memory=3),
+    "adam": Gradient("adam", tol=0, max_iter=9),
+    "sgd": Gradient("sgd", tol=0, max_iter=9),
+    "projected": Gradient("projected", tol=0, max_iter=9),
+    "cone": Riemannian(tol=0, max_iter=9, memory=3),
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_fit_that_has_ended_goes_on_with_more_laps(name: str, tmp_path: Path) -> None:
+    whole = GaussianMixture(3, algorithm=EVERY[name], random_state=0).fit(SYNTHETIC)
+    settings = {"random_state": 0, "checkpoint": tmp_path / "c"}
+    first = GaussianMixture(3, algorithm=replace(EVERY[name], max_iter=4), **settings).fit(SYNTHETIC)
+    assert first.n_iter_ == 4
+    assert "stopped after max_iter=4" in first.outcome_.sentence
+    again = GaussianMixture(3, algorithm=EVERY[name], **settings).fit(SYNTHETIC, resume=True)
+    assert again.n_iter_ == 9
+    assert again.means_.tobytes() == whole.means_.tobytes()
+    assert again.lower_bounds_ == whole.lower_bounds_
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("covariance_type", FAMILIES)
+def test_states_take_no_more_than_is_computed(name: str, covariance_type: str) -> None:
+    algorithm = EVERY[name]
+    if algorithm.families and covariance_type not in algorithm.families:
+        pytest.skip("not fitted by it")
+    start = random_mixture(np.random.default_rng(0), covariance_type, 9, 5)
+    rows = start.sample(400, np.random.default_rng(1))[0]
+    (ended,) = fit_data(data_of(rows), run_of("run", algorithm, start, frame_of_rows(start, rows)))
+    arrays: container.Arrays = {}
+    container.pack(ended.state, arrays)
+    taken = sum(array.nbytes for array in arrays.values())
+    assert taken <= algorithm.kept_bytes(8 * Layout(covariance_type, 9, 5, "").size, 1) <= 16 * taken
