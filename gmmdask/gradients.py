@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmmdask.covariance._base import Array
+from gmmdask.covariance._base import Array, IllDefinedCovariance
 from gmmdask.frame import Prior
 from gmmdask.mixture import Mixture
 from gmmdask.stats import Stats
+
+WORST_CONDITION = 1e12
 
 
 def objective(stats: Stats, mixture: Mixture, prior: Prior) -> tuple[float, float]:
@@ -81,6 +83,22 @@ def regularised(mixture: Mixture, prior: Prior) -> Mixture:
 def mixture_at(coordinates: Array, like: Mixture, prior: Prior) -> Mixture:
     """The mixture of this kind at unconstrained coordinates: logits, means, and the family's, of Σ - regularisation."""
     return regularised(like.at(coordinates), prior)
+
+
+def is_sound(mixture: Mixture) -> bool:
+    """Whether parameters are finite, and covariances so far from singular that they are positive definite in data units
+    too: tr Σ tr Σ⁻¹ is no less than the condition number. A step may not end elsewhere.
+    """
+    if not np.isfinite(mixture.means).all():
+        return False
+    try:
+        precisions = mixture.family.precisions(mixture.root)
+    except IllDefinedCovariance:
+        return False
+    shape = mixture.means.shape
+    ends = (mixture.family.dense(own, *shape) for own in (mixture.covariances, precisions))
+    traces, inverse = (np.trace(dense, axis1=1, axis2=2) for dense in ends)
+    return bool(np.all(traces * inverse < WORST_CONDITION))
 
 
 def gradient(coordinates: Array, stats: Stats, mixture: Mixture, prior: Prior) -> Array:

@@ -11,11 +11,10 @@ from gmmdask.algorithms._base import Answer, Beginning, Note, Request, State
 from gmmdask.algorithms._search import Search
 from gmmdask.algorithms._stopping import Ascent
 from gmmdask.algorithms.batch import checked_m_step
-from gmmdask.algorithms.squarem import is_usable
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep
 from gmmdask.frame import Prior
-from gmmdask.gradients import has_room, objective
+from gmmdask.gradients import has_room, is_sound, objective
 from gmmdask.mixture import Mixture
 from gmmdask.plan import Plan
 from gmmdask.repair import Repair
@@ -202,7 +201,7 @@ class Climb:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 point = self.chart.moved(place.point, search.length * direction, state.mixture)
                 trial = self.chart.mixture(point, state.mixture, prior)
-                if is_usable(trial):
+                if is_sound(trial):
                     return replace(state, reach=Reach(direction, search, trial))
             search = search.shortened()
         if state.pairs:

@@ -7,12 +7,11 @@ import numpy as np
 from gmmdask.algorithms._base import Answer, Beginning, Note, Request, State
 from gmmdask.algorithms._stopping import Ascent, after_laps
 from gmmdask.algorithms.batch import checked_m_step
-from gmmdask.algorithms.squarem import is_usable
 from gmmdask.algorithms.stochastic import paired
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep
 from gmmdask.frame import Prior
-from gmmdask.gradients import bared, gradient, mixture_at, objective
+from gmmdask.gradients import bared, gradient, is_sound, mixture_at, objective
 from gmmdask.mixture import Mixture
 from gmmdask.plan import Plan
 from gmmdask.repair import Repair
@@ -130,9 +129,10 @@ class Steps:
         step = step * min(1.0, LONGEST / max(float(np.abs(step).max()), SMALLEST))
         following = like
         for _ in range(60):
-            following = mixture_at(point + step, like, prior)
-            if is_usable(following):
-                break
+            with np.errstate(over="ignore", invalid="ignore"):
+                following = mixture_at(point + step, like, prior)
+                if is_sound(following):
+                    break
             step = 0.5 * step
         seen = stats.about(np.zeros_like(stats.origin))
         seen = seen if state.seen is None else state.seen + seen

@@ -16,7 +16,7 @@ from gmmdask.mixture import Mixture
 from gmmdask.plan import Plan
 from gmmdask.stats import Stats
 
-RATES = {"sgd": 0.03, "adam": 0.01, "lbfgs": 1.0, "projected": 0.1}
+RATES = {"sgd": 0.01, "adam": 0.01, "lbfgs": 1.0, "projected": 0.1}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Gradient(Algorithm):
     max_iter : int
         Laps over the data.
     learning_rate : float or None
-        None for 0.01 ("adam"), 0.03 ("sgd"), 0.1 ("projected": of the first step). "lbfgs" has none.
+        None for 0.01 ("adam" and "sgd"), 0.1 ("projected": of the first step). "lbfgs" has none.
     momentum : float in [0, 1)
         Of "sgd"; of "adam" it is β1.
     schedule : {"constant", "sqrt", "inverse"}
