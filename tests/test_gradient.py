@@ -359,7 +359,7 @@ def ems_ends(name: str) -> list[tuple[Mixture, float]]:
     return [(start, bounds_of(rows, start, EM, penalised)[1][-1]) for start in starts]
 
 
-@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("name", ["iris", "synthetic", pytest.param("wine", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "algorithm", [Gradient(tol=0, max_iter=400), Riemannian(tol=0, max_iter=400)], ids=["lbfgs", "cone"]
 )
