@@ -50,7 +50,7 @@ class Chart(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class Measured:
     """A point that was evaluated: penalised value and gradient per unit weight, and the log prior in the value."""
 
     point: Array
@@ -68,7 +68,7 @@ class Reach:
     trial: Mixture
 
 
-KEPT = (Search, Place, Reach)  # what a state holds beside arrays
+KEPT = (Search, Measured, Reach)  # what a state holds beside arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class ClimbState(State):
     stuck : whether no step gains more than rounding.
     """
 
-    place: Place | None = None
+    place: Measured | None = None
     point: Array | None = None
     reach: Reach | None = None
     pairs: tuple[Pair, ...] = ()
@@ -152,7 +152,7 @@ class Climb:
         return self.resume(state), Note(bound, gain, state.empty, repairs, log_prior)
 
     def _probed(
-        self, state: ClimbState, place: Place, reach: Reach, stats: Stats, prior: Prior
+        self, state: ClimbState, place: Measured, reach: Reach, stats: Stats, prior: Prior
     ) -> tuple[ClimbState, tuple[Repair, ...]]:
         """After the evaluation at the end of a step: there, or on with the search."""
         search, trial = reach.search, reach.trial
@@ -177,11 +177,11 @@ class Climb:
             anew = ClimbState(checked_m_step(mended, prior), state.laps, empty=state.empty)
             return replace(anew, reseeds=state.reseeds, dropped=state.dropped), repairs
         measured = self.chart.measured(point, stats, state.mixture, prior)
-        place = Place(point, *measured, objective(stats, state.mixture, prior)[1])
+        place = Measured(point, *measured, objective(stats, state.mixture, prior)[1])
         state = replace(state, place=place, bounds=(*state.bounds, place.value)[-3:])
         return self._setting_out(state, place, prior), ()
 
-    def _setting_out(self, state: ClimbState, place: Place, prior: Prior) -> ClimbState:
+    def _setting_out(self, state: ClimbState, place: Measured, prior: Prior) -> ClimbState:
         """With a direction, and a search along it."""
         scales = self.chart.scales(state.mixture)
         direction = two_loops(state.pairs, place.gradient, scales)
@@ -195,7 +195,9 @@ class Climb:
         state = replace(state, decrement=0.5 * slope if state.pairs else None)
         return self._searching(state, place, direction, Search.of(place.value, slope, length), prior)
 
-    def _searching(self, state: ClimbState, place: Place, direction: Array, search: Search, prior: Prior) -> ClimbState:
+    def _searching(
+        self, state: ClimbState, place: Measured, direction: Array, search: Search, prior: Prior
+    ) -> ClimbState:
         """With the mixture that the search wants evaluated; a search that has failed begins again up the gradient."""
         while not search.exhausted:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
