@@ -113,7 +113,9 @@ def test_arrays_of_any_layout_come_back_in_one(tmp_path: Path) -> None:
     assert all(a.flags.c_contiguous and a.flags.writeable and a.flags.owndata for a in found.values())
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, 1j, b"bytes", np.int64(3), [lambda: None]], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [object(), {1, 2}, 1j, b"bytes", np.int64(3), [lambda: None]], ids=lambda value: type(value).__name__
+)
 def test_what_cannot_be_stored_is_refused(value: object) -> None:
     with pytest.raises(TypeError, match="cannot store a"):
         container.pack(value, {})
