@@ -17,7 +17,7 @@ from gmmdask.densities import check_names
 from gmmdask.execution import one_thread, open_executor, setting
 from gmmdask.fitted import FittedMixture
 from gmmdask.job import Fitted, Job
-from gmmdask.outcome import Callback, Event
+from gmmdask.outcome import Callback
 from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, bytes_of, check_stream, reg_covar_under
 from gmmdask.place import Place
 from gmmdask.planning import Settings, sample_sizes
@@ -26,7 +26,7 @@ from gmmdask.sources import DataError, Source, open_source
 from gmmdask.sources.weights import weighted
 from gmmdask.start import Start
 from gmmdask.stream import Stream
-from gmmdask.verbose import Verbose
+from gmmdask.verbose import teller
 
 NOT_CONVERGED = (
     "Best performing initialization did not converge. Try different init parameters, or increase max_iter, tol, or "
@@ -226,15 +226,7 @@ class GaussianMixture(FittedMixture):
         return self.fit(X, **options).predict(X)
 
     def _teller(self) -> Callback:
-        """What tells an event to all who listen."""
-        verbose = (Verbose(int(self.verbose), int(self.verbose_interval)),) if self.verbose else ()
-        listeners = (*self.callbacks, *verbose)
-
-        def tell(event: Event) -> None:
-            for listener in listeners:
-                listener(event)
-
-        return tell
+        return teller(self.callbacks, int(self.verbose), int(self.verbose_interval))
 
     def settings(self, source: Source) -> Settings:
         """What a fit of these data is asked for."""

@@ -1,8 +1,9 @@
 """What scikit-learn's `verbose` asks for: starts and passes in words on standard output."""
 
 import sys
+from collections.abc import Sequence
 
-from gmmdask.outcome import Event, PassDone, PilotDone, RunEnded, StartChosen
+from gmmdask.outcome import Callback, Event, PassDone, PilotDone, RunEnded, StartChosen
 
 
 class Verbose:
@@ -51,3 +52,14 @@ class Verbose:
 
     def _say(self, words: str, numbers: str = "") -> None:
         sys.stdout.write(f"{words}\t {numbers}\n" if numbers and self.level > 1 else f"{words}\n")
+
+
+def teller(callbacks: Sequence[Callback], level: int, interval: int) -> Callback:
+    """What tells an event to all who listen, and in words to standard output from level 1 on."""
+    listeners = (*callbacks, *((Verbose(level, interval),) if level else ()))
+
+    def tell(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell
