@@ -97,7 +97,9 @@ def test_what_the_page_says_of_its_figures_is_what_they_found() -> None:
     assert apart["Adam"] == max(apart.values())
     found = {(row["method"], row["d"]): row for row in numbers(SHOWN, "dimension")["medians"]}
     loss, smallest = ({key: row[name] for key, row in found.items()} for name in ("loss", "smallest"))
-    assert loss["EM, full", 10] < loss["EM, diag", 10]
+    assert 1.0 < loss["EM, full", 2] / (59 / 2000) < 1.3  # p/2n
+    assert loss["EM, full", 10] / (659 / 2000) > 2
+    assert loss["EM, full", 10] < min(loss["EM, diag", 10], loss["EM, tied", 10])
     for d in (50, 100):
         assert min(row["loss"] for row in found.values() if row["d"] == d) == loss["EM, diag", d]
         assert loss["EM, full", d] < loss["MAP, full", d]

@@ -46,10 +46,10 @@ def methods(laps: int, steps: int) -> tuple[Method, ...]:
 CAPTION = (
     "{n:,} rows of ten components with full covariances, {separation:g} standard deviations apart at the closest,"
     " in {dimensions} dimensions; medians of {seeds} seeds. Left, how much less likely {unseen:,} unseen rows are"
-    " under the fit than under the truth; the dashed line is p/2n, what p free parameters cost while there are "
+    " under the fit than under the truth; the dotted line is p/2n, what p free parameters cost while there are "
     "many rows for each. Middle, the error of the means of matched components, in standard deviations a feature. "
     "Right, why maximum likelihood breaks down: the smallest eigenvalue of a component's fitted covariance, in "
-    "units of the true one; the dashed line is (1 - √(d/m))² with m = {m} rows a component, what the smallest "
+    "units of the true one; the dotted line is (1 - √(d/m))² with m = {m} rows a component, what the smallest "
     "eigenvalue of a sample covariance tends to: it is zero at d = m. {told}"
 )
 COLUMNS = [
