@@ -1,5 +1,6 @@
 """One BLAS and one OpenMP thread: two change the bits of a matrix product, and fight with tasks for the cores."""
 
+import importlib
 import sys
 import threading
 from collections.abc import Iterator
@@ -33,6 +34,10 @@ def _free(libraries: Any) -> None:
             library.clear_controlling_thread(force=True)
 
 
+def _limited(libraries: Any) -> bool:
+    return all(library.num_threads == 1 for library in libraries.lib_controllers)
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Within it BLAS and OpenMP run with one thread.
@@ -48,6 +53,9 @@ def one_thread() -> Iterator[None]:
         if _users == 1:
             _free(blas_here)
             _blas = blas_here, blas_here.limit(limits=1)
+        elif not _limited(blas_here):  # a library came since, or somebody else set the number
+            _free(blas_here)
+            blas_here.limit(limits=1)
         _here.depth = getattr(_here, "depth", 0) + 1
         if _here.depth == 1:
             openmp = openmp_here.limit(limits=1)
@@ -67,7 +75,12 @@ def one_thread() -> Iterator[None]:
 
 
 def one_thread_for_good() -> None:
-    """For a worker process: limits it once, unless a fit in this process has done so."""
+    """For a worker process: limits it once, unless a fit in this process has done so.
+
+    The libraries that tasks use are loaded first: one that comes later would not be limited.
+    """
+    for module in ("numpy", "scipy.linalg.cython_blas"):
+        importlib.import_module(module)
     with _lock:
         if _users == 0:
             for libraries in _libraries():
