@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info
 from gmmdask.compiled import importable
 from gmmdask.execution import Executor, setting
 from gmmdask.pilot import Findings, Pilot
-from gmmdask.planning import OVERHEAD_BYTES, Settings, plan_fit
+from gmmdask.planning import Settings, plan_fit, worker_bytes
 from gmmdask.record import version, versions
 from gmmdask.sources import DataError, Source
 from gmmdask.task import Block, cut_blocks
@@ -280,7 +280,7 @@ def memory(source: Source, settings: Settings, executor: Executor, workers: Mapp
     if plan.peak > MEMORY_LIMIT:
         return Finding("memory", Verdict.CHANGE, told, "Set a --memory-limit, a smaller sample, or fewer threads.")
     for name, worker in workers.items():
-        needed = int((plan.task * worker["threads"] + OVERHEAD_BYTES) / PAUSE)
+        needed = int(worker_bytes(plan.task, worker["threads"]) / PAUSE)
         if worker["memory"] is not None and worker["memory"] < needed:
             has = f"{name} has {worker['memory'] / MB:,.0f} MB for {count(range(worker['threads']), 'thread')}"
             todo = f"Give workers {needed:,} bytes each, or fewer threads, or store the rows in smaller chunks."

@@ -39,7 +39,7 @@ from gmmdask.outcome import (
 from gmmdask.pilot import FirstLook, first_look
 from gmmdask.place import Place
 from gmmdask.plan import Plan
-from gmmdask.planning import Settings, fit_plan, plan_fit, sample_sizes
+from gmmdask.planning import Settings, check_workers, fit_plan, plan_fit, sample_sizes
 from gmmdask.progress import Progress, stored_classes
 from gmmdask.record import in_words, log_densities, passes_stage, versions
 from gmmdask.run import Run
@@ -85,6 +85,8 @@ class Job:
     ) -> None:
         self.source, self.settings, self.executor = source, settings, executor
         self.plan, self.memory = plan_fit(source, settings, executor)
+        check_workers(source, settings, executor, self.memory)
+        executor.planned = self.memory.task
         self.callback, self.kernels = emit, dict[str, str]()
         if resume not in (False, True, "force"):
             raise ValueError(f"resume={resume!r}: expected True, False or 'force'.")

@@ -1,5 +1,6 @@
 """What a fit will do and take, from data and settings alone, before anything is read."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -190,6 +191,29 @@ def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Pl
     if limit is not None:
         executor.limit_tasks(max(1, (limit - driver - cached) // task))
     return replace(plan, block_rows=rows), Memory(task, driver, executor.tasks_at_once, cache, cached)
+
+
+def worker_bytes(task: int, tasks: int) -> int:
+    """What a worker process takes that runs so many tasks at the same time."""
+    return task * tasks + OVERHEAD_BYTES
+
+
+def check_workers(source: Source, settings: Settings, executor: Executor, memory: Memory) -> None:
+    """DataError if a worker may take less memory than its tasks will, with the setting that would fit."""
+    for name, (limit, tasks) in executor.rooms.items():
+        needed = worker_bytes(memory.task, tasks)
+        if limit >= needed:
+            continue
+        allowed = (limit - OVERHEAD_BYTES) // tasks
+        smaller = least_limit(source, settings, allowed)
+        remedy = "Store the data in smaller chunks, or give workers"
+        with suppress(DataError):
+            if plan_fit(source, replace(settings, memory_limit=smaller), executor)[1].task <= allowed:
+                remedy = f"Set memory_limit={smaller:,}, or give workers"
+        raise DataError(
+            f"{source.name}: {name} may take {limit:,} bytes; a task needs {memory.task:,}, and {tasks} at once with "
+            f"all else {needed:,}. {remedy} {needed:,} bytes each or fewer threads."
+        )
 
 
 def forecast(source: Source, settings: Settings, executor: Executor) -> dict[str, Any]:

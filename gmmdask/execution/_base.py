@@ -18,6 +18,7 @@ class Executor(ABC):
 
     name: str
     most_kept: int | None = None  # bytes of rows in the caller's memory that may be sent to it; None: any
+    planned: int | None = None  # bytes that a task of the fit takes at most: for messages
 
     @abstractmethod
     def get(self, graph: Mapping[Hashable, Any], key: Hashable) -> Any:
@@ -47,6 +48,11 @@ class Executor(ABC):
     @abstractmethod
     def width(self) -> int:
         """Tasks that may run at the same time, wherever that is. It decides no bits."""
+
+    @property
+    @abstractmethod
+    def rooms(self) -> Mapping[str, tuple[int, int]]:
+        """Bytes that each worker elsewhere may take, and tasks that it runs at the same time; none where unlimited."""
 
     @property
     @abstractmethod

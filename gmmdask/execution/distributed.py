@@ -1,5 +1,6 @@
 """A Dask cluster."""
 
+import multiprocessing
 import time
 import uuid
 import warnings
@@ -7,15 +8,23 @@ from collections.abc import Hashable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import distributed
-from distributed import Client, LocalCluster
+from distributed import Client, Future, LocalCluster
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from gmmdask.execution._base import ClusterError, Executor
 from gmmdask.execution.local import Threads
 from gmmdask.execution.settings import setting
 from gmmdask.execution.threads import one_thread_for_good
+from gmmdask.execution.watch import Tasks, await_result, lost, part_of, place_left
+from gmmdask.plan import Part
+
+NO_GUARD = (
+    "worker processes begin by importing the main script, and this one starts workers when it is imported. Put what it "
+    "does under `if __name__ == '__main__':`, or give a fit scheduler='threads'."
+)
 
 
 class OneThread(WorkerPlugin):  # type: ignore[misc]
@@ -53,6 +62,7 @@ class Cluster(Executor):
         self.name = f"cluster {client.scheduler.address}"
         self.threads = Threads()
         self.delivered: dict[str, str] = {}
+        self.kept: WeakKeyDictionary[Future, Part | None] = WeakKeyDictionary()
 
     @property
     def tasks_at_once(self) -> int:
@@ -66,10 +76,17 @@ class Cluster(Executor):
     def beside(self) -> Executor:
         return self.threads
 
+    @property
+    def rooms(self) -> dict[str, tuple[int, int]]:
+        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        told = {name: (worker["memory_limit"], worker["nthreads"]) for name, worker in workers.items()}
+        return {name: room for name, room in told.items() if room[0]}
+
     def deliver(self, parcel: Any) -> None:
         if parcel.reference not in self.delivered:
             plugin = Delivery(parcel)
-            self.client.register_plugin(plugin)
+            with lost(self.name):
+                self.client.register_plugin(plugin)
             self.delivered[parcel.reference] = plugin.name
 
     def limit_tasks(self, most: int) -> None:
@@ -85,11 +102,15 @@ class Cluster(Executor):
                 f"{self.name} has had no worker for {wait} s. Start workers, or raise gmmdask.wait-for-workers in the "
                 "Dask configuration."
             ) from error
-        self.client.register_plugin(OneThread())
+        with lost(self.name):
+            self.client.register_plugin(OneThread())
         return self
 
     def __exit__(self, *args: object) -> None:
         self.threads.__exit__()
+        self.planned = None
+        for future in list(self.kept):
+            future.release()
         while self.delivered:
             with suppress(Exception):  # of a cluster that is gone, or workers that are
                 self.client.unregister_worker_plugin(self.delivered.popitem()[1])
@@ -97,20 +118,37 @@ class Cluster(Executor):
 
     def keep(self, graph: Mapping[Hashable, Any], keys: Sequence[Hashable]) -> list[Any]:
         """Futures: the cluster makes their values again if it loses a worker."""
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), lost(self.name):
             warnings.filterwarnings("ignore", "Sending large graph")  # once, and most_kept bounds it
-            return list(self.client.get({**graph}, list(keys), sync=False, retries=setting("retries")))
+            futures = list(self.client.get({**graph}, list(keys), sync=False, retries=setting("retries")))
+        self.kept.update((future, part_of(graph[key])) for future, key in zip(futures, keys, strict=True))
+        return futures
 
     def get(self, graph: Mapping[Hashable, Any], key: Hashable) -> Any:
-        try:
-            return self.client.get({**graph}, key, retries=setting("retries"))
-        except distributed.KilledWorker as error:
-            raise ClusterError(
-                f"{error.task} killed {error.last_worker} and others before it: most often workers have too little "
-                "memory for a task. Give them more, or set a smaller memory_limit."
-            ) from error
-        except (distributed.comm.CommClosedError, distributed.client.FutureCancelledError, TimeoutError) as error:
-            raise ClusterError(f"{self.name}: the connection was lost ({type(error).__name__}: {error}).") from error
+        tasks = Tasks(graph, {future.key: part for future, part in self.kept.items()})
+        with lost(self.name), place_left():
+            future = self.client.get({**graph}, key, sync=False, retries=setting("retries"))
+            try:
+                await_result(self.client, self.name, future, tasks)
+                return self.client.gather(future)
+            except distributed.KilledWorker as error:
+                raise self.killed(error, tasks) from error
+            except distributed.scheduler.NoValidWorkerError as error:
+                raise ClusterError(f"{self.name} has no worker for {tasks.told(error.task)} ({error}).") from error
+            finally:
+                future.release()  # which cancels what has not run, whatever ended this
+
+    def killed(self, error: distributed.KilledWorker, tasks: Tasks) -> ClusterError:
+        """What is told of a task that took several workers with it."""
+        worker, planned = error.last_worker, ""
+        limit = f"was allowed {worker.memory_limit:,} bytes" if worker.memory_limit else "had no memory limit"
+        if self.planned is not None:
+            planned = f" A task was planned to take {self.planned:,} bytes;"
+        return ClusterError(
+            f"{self.name}: {tasks.told(error.task)} killed {worker.address} and {error.allowed_failures} others before "
+            f"it.{planned} that worker {limit}, for {worker.nthreads} tasks at once. Most often it is memory: give "
+            "workers more, or fewer threads, or set a smaller memory_limit. Their logs tell if it was something else."
+        )
 
 
 def connect(
@@ -181,7 +219,14 @@ def local_cluster(workers: int) -> Cluster:
     """A cluster of this many worker processes, one thread each, that only this machine can reach.
 
     There is no dashboard unless `gmmdask.dashboard` says where.
+
+    Raises
+    ------
+    RuntimeError
+        In a script that workers cannot import, since it starts workers then.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # what multiprocessing itself looks at
+        raise RuntimeError(NO_GUARD)
     owned, dashboard = ExitStack(), setting("dashboard")
     try:
         cluster = LocalCluster(
@@ -194,7 +239,9 @@ def local_cluster(workers: int) -> Cluster:
         )
         owned.enter_context(cluster)
         client = owned.enter_context(Client(cluster, set_as_default=False))
-    except BaseException:
+    except BaseException as error:
         owned.close()
+        if isinstance(error, RuntimeError) and "failed to start" in str(error):
+            error.add_note(f"This is what comes of scripts without a guard: {NO_GUARD}")
         raise
     return Cluster(client, owned)

@@ -34,6 +34,10 @@ class Threads(Executor):
         return self.n
 
     @property
+    def rooms(self) -> Mapping[str, tuple[int, int]]:
+        return {}
+
+    @property
     def beside(self) -> Executor:
         return self
 
