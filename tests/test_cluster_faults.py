@@ -285,17 +285,21 @@ def test_a_pass_that_stands_still_is_an_error_that_names_what_is_waited_for(
 ) -> None:
     with Cluster(client) as executor:
         data: Data = data_of(NpySource(stored), executor, block_rows=100)
-        part = data.plan.parts[2]
+        part, gate = data.plan.parts[2], tmp_path / "gate"
+        work = Held(part.start, gate)
+        gate.touch()
+        assert data.sums(work) == len(data.plan.parts)
+        gate.unlink()
         try:
             with (
-                dask.config.set({"gmmdask.stall-timeout": 0.5}),
-                pytest.raises(ClusterError, match=r"no task has finished for 0\.5 s\. Waited for") as raised,
+                dask.config.set({"gmmdask.stall-timeout": 1.5}),
+                pytest.raises(ClusterError, match=r"no task has finished for 1\.5 s\. Waited for") as raised,
             ):
-                data.sums(Held(part.start, tmp_path / "gate"))
+                data.sums(work)
             assert f"part 2 (rows {part.start:,} to {part.stop - 1:,}) on tcp://" in str(raised.value)
         finally:
-            (tmp_path / "gate").touch()
-        assert data.sums(Held(part.start, tmp_path / "gate")) == len(data.plan.parts)
+            gate.touch()
+        assert data.sums(work) == len(data.plan.parts)
         assert is_empty(client)
 
 
@@ -320,6 +324,17 @@ def test_a_fit_that_loses_all_workers_ends_after_a_bounded_wait_and_resumes(
         with pytest.raises(ClusterError, match="has lost all workers, and no other has come for 1 s"):
             fit(stored, executor.client, checkpoint=checkpoint, callbacks=(deserted,))
     assert bits(fit(stored, "threads", checkpoint=checkpoint, resume=True)) == undisturbed
+
+
+def test_a_connection_that_is_lost_between_passes_is_told(stored: str, client: Client) -> None:
+    with Client(client.scheduler.address, set_as_default=False) as mine:
+
+        def close(event: Event) -> None:
+            if isinstance(event, PassDone) and event.lap == 2:
+                mine.close()
+
+        with pytest.raises(ClusterError, match="the connection was lost"):
+            fit(stored, mine, callbacks=(close,))
 
 
 # --- the command, on a cluster of other processes ----------------------------------------------------------------

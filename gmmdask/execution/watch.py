@@ -17,6 +17,8 @@ from gmmdask.plan import Part, Slice
 LOOK = 2.0  # seconds between looks at the scheduler
 ANSWER = 10.0  # seconds in which it should answer
 FEW = 3  # tasks that a message names
+# what a closed client raises in releases after 2025.1
+CLOSED = getattr(distributed.client, "ClosedClientError", distributed.comm.CommClosedError)
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def lost(name: str) -> Iterator[None]:
         distributed.comm.CommClosedError,
         distributed.client.FutureCancelledError,
         distributed.client.FuturesCancelledError,
-        distributed.client.ClosedClientError,
+        CLOSED,
         TimeoutError,
     ) as error:
         raise ClusterError(f"{name}: the connection was lost ({type(error).__name__}: {error}).") from error
