@@ -44,3 +44,7 @@ def __getattr__(name: str) -> Any:
     if name in MODULES:
         return getattr(importlib.import_module(f"gmmdask.{MODULES[name]}"), name)
     raise AttributeError(f"module 'gmmdask' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

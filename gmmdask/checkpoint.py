@@ -38,8 +38,8 @@ class Checkpoint:
         found = [str(path) for path in (self.path, self.previous) if path.exists()]
         if found and not resume:
             raise FileExistsError(
-                f"checkpoint {found[0]} exists: an earlier fit was interrupted or has ended. Continue it with "
-                f"resume=True (--resume), or remove {' and '.join(found)}."
+                f"checkpoint {found[0]} exists: if an earlier fit wrote it, continue that with resume=True (--resume), "
+                f"or remove {' and '.join(found)}. If it is something else, name another file."
             )
 
     def load(self) -> Any:

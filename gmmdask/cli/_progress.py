@@ -76,7 +76,7 @@ class Reporter:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, FitStarted):
-            self.max_iter = event.max_iter
+            self.max_iter, self.memory = event.max_iter, peak_memory()
         if isinstance(event, PassDone):
             self.rows, self.seconds = self.rows + event.rows, self.seconds + event.seconds
         if self.form == "json":
@@ -94,7 +94,7 @@ class Reporter:
             sys.stderr.write(describe(event, self.max_iter) + "\n")
 
     def summary(self, mixture: Any) -> dict[str, Any]:
-        """What a fit came to, and what it took since this reporter was made."""
+        """What a fit came to, and what it took; memory since it began, modules apart."""
         return {
             "outcome": mixture.outcome_.sentence,
             "stages": mixture.outcome_.took,
