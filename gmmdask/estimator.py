@@ -181,7 +181,7 @@ class GaussianMixture(FittedMixture):
         Parameters
         ----------
         X : (m, d) array or DataFrame.
-        sample_weight : (m,), or None for ones.
+        sample_weight : (m,), or None for ones. Whole numbers count as so many rows, others weigh in their step.
 
         Raises
         ------

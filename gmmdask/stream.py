@@ -23,6 +23,7 @@ from gmmdask.stats import Stats
 from gmmdask.task import Block
 
 START_FACTOR = 20  # rows a parameter that a start is found on
+MOST_COUNT = 1 << 20  # larger whole numbers are no counts of rows
 MEMORY = 0.99  # of the running score from step to step: it speaks of the last hundred or so
 
 
@@ -148,7 +149,7 @@ class Stream:
             rows, given = np.concatenate([self.rows, rows]), np.concatenate([self.weights, given])
         stream = replace(self, rows=rows, weights=given, taken=taken)
         with one_thread():
-            if stream.online is None and stream.waiting >= stream.needed:
+            if stream.online is None and counts(given).sum() >= stream.needed:
                 stream = stream._started(emit)
             return stream if stream.online is None else stream._learning()
 
@@ -180,8 +181,8 @@ class Stream:
         """With a mixture fitted to the first rows, which are learned by that. Weighted rows stand for as many."""
         assert self.rows is not None
         assert self.weights is not None
-        m, start = self.needed, self.start
-        rows, weights = self.rows[:m], self.weights[:m]
+        m, start, queue = self.needed, self.start, Queue.of(self.rows, self.weights)
+        rows, weights = queue.between(0, m)
         reach = np.cumsum(weights)
         chosen = np.searchsorted(reach, (np.arange(m) + 0.5) * (reach[-1] / m))  # all of them, where all weigh alike
         drawn = rows[np.minimum(chosen, m - 1)]
@@ -196,7 +197,8 @@ class Stream:
         sample = statistics(rows, weights, mixture, frame, self.kernel)
         online = self.algorithm.begin(mixture, Beginning(sample=sample))
         started = replace(self, frame=frame, prior=prior, online=online)
-        return replace(started, rows=self.rows[m:], weights=self.weights[m:])
+        rows, weights = queue.between(m, queue.length)
+        return replace(started, rows=rows, weights=weights)
 
     def _learning(self) -> "Stream":
         """With all full steps learned; the rows of the last, broken one wait."""
@@ -206,14 +208,50 @@ class Stream:
         assert self.weights is not None
         assert self.frame is not None
         assert self.prior is not None
-        while len(self.rows) - at >= step:
-            rows, weights = self.rows[at : at + step], self.weights[at : at + step]
-            stats = statistics(rows, weights, online.mixture, self.frame, self.kernel)
+        queue = Queue.of(self.rows, self.weights)
+        while queue.length - at >= step:
+            stats = statistics(*queue.between(at, at + step), online.mixture, self.frame, self.kernel)
             online, at = online.after(stats, self.prior), at + step
             nats = stats.log_likelihood + stats.weight * self.frame.log_det
             log_likelihood, weight = MEMORY * log_likelihood + nats, MEMORY * weight + stats.weight
-        rows, weights = self.rows[at:].copy(), self.weights[at:].copy()
+        rows, weights = (part.copy() for part in queue.between(at, queue.length))
         return replace(self, online=online, rows=rows, weights=weights, seen=(log_likelihood, weight))
+
+
+def counts(weights: Array) -> Array:
+    """How many rows each counts for where rows are counted (m,): whole weights are numbers of rows, others are one."""
+    whole = (weights >= 1) & (weights <= MOST_COUNT) & (weights == np.floor(weights))
+    return np.where(whole, weights, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Queue:
+    """Rows that wait (m, d), with weights (m,); cut by what they count for, so that a border may divide a row.
+
+    `reach` (m,) is what rows up to each count for, itself included.
+    """
+
+    rows: Array
+    weights: Array
+    counts: Array
+    reach: Array
+
+    @classmethod
+    def of(cls, rows: Array, weights: Array) -> "Queue":
+        found = counts(weights)
+        return cls(rows, weights, found, np.cumsum(found))
+
+    @property
+    def length(self) -> int:
+        return int(self.reach[-1]) if len(self.reach) else 0
+
+    def between(self, start: int, stop: int) -> tuple[Array, Array]:
+        """Rows and weights of what is counted from `start` to `stop`."""
+        first, last = np.searchsorted(self.reach, start, side="right"), np.searchsorted(self.reach, stop) + 1
+        some = slice(int(first), int(last) if stop > start else int(first))
+        reach, counted = self.reach[some], self.counts[some]
+        share = np.minimum(reach, stop) - np.maximum(reach - counted, start)
+        return self.rows[some], self.weights[some] * (share / counted)
 
 
 @dataclass(frozen=True, eq=False)

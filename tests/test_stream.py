@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 
 from gmmdask import GaussianMixture, container
 from gmmdask.algorithms import Incremental, Stochastic
+from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
 from gmmdask.model_file import Model, load_model, save_model
 from gmmdask.outcome import Reason, StartChosen
@@ -40,6 +41,11 @@ def state(stream: Stream) -> str:
     arrays: container.Arrays = {}
     packed = json.dumps(container.pack(stream, arrays))
     return packed + "".join(array.tobytes().hex() for array in arrays.values())
+
+
+def parameters(stream: Stream) -> tuple[Array, ...]:
+    mixture = stream.mixture
+    return mixture.weights, mixture.means, mixture.covariances
 
 
 def taking(stream: Stream, rows: Array, weights: Array | None, pieces: Sequence[tuple[int, int]]) -> Stream:
@@ -84,17 +90,33 @@ def test_rows_of_weight_zero_are_as_if_they_had_not_come(data: st.DataObject) ->
     assert state(replace(with_zeros, taken=0)) == state(replace(without, taken=0))
 
 
-def test_a_row_of_weight_two_counts_twice() -> None:
-    """In a step, that is: what a start makes of weights is a draw."""
+@pytest.mark.parametrize("covariance_type", FAMILIES)
+@pytest.mark.parametrize("rate", ["equal", "power", 0.1])
+def test_whole_weights_are_numbers_of_rows(covariance_type: str, rate: str | float) -> None:
+    """The start and borders of steps included, however the rows are cut into calls."""
+    rng = np.random.default_rng(3)
+    weights = rng.integers(0, 5, N).astype(np.float64)
+    weights[[7, N // 2]] = 300.0, 1000.0  # rows of more than a step
+    weighted = taking(new(covariance_type, rate), ROWS, weights, [(0, 50), (50, N // 2), (N // 2, N)])
+    repeated = new(covariance_type, rate).taking(np.repeat(ROWS, weights.astype(int), axis=0))
+    assert weighted.online is not None
+    assert repeated.online is not None
+    assert weighted.online.steps == repeated.online.steps > 3
+    for found, wanted in zip(parameters(weighted), parameters(repeated), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(weighted.seen, repeated.seen, rtol=1e-10)
+
+
+def test_weights_that_are_no_counts_weigh_in_their_step() -> None:
     start = new(rate="equal").taking(ROWS[:START_ROWS])
     rows = ROWS[: start.needed]
-    once, twice = start.taking(rows), start.taking(rows, np.full(len(rows), 2.0))
+    once, more = start.taking(rows), start.taking(rows, np.full(len(rows), 2.5))
     sums = []
-    for stream in (start, once, twice):
+    for stream in (start, once, more):
         assert stream.online is not None
         assert stream.online.sums is not None
         sums.append(stream.online.sums.about(np.zeros((K, D))).vector)
-    np.testing.assert_allclose(sums[2] - sums[0], 2 * (sums[1] - sums[0]), atol=1e-9)
+    np.testing.assert_allclose(sums[2] - sums[0], 2.5 * (sums[1] - sums[0]), atol=1e-9)
 
 
 def test_the_start_is_found_on_the_first_rows_alone() -> None:
