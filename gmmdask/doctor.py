@@ -95,6 +95,7 @@ def of_worker(dask_worker: Any) -> Worker:
 
 
 def on_scheduler(client: Any) -> Worker | Exception:
+    """What the scheduler's process says of itself, or what kept it from saying so."""
     try:
         found: Worker = client.run_on_scheduler(of_process)
     except Exception as error:  # whatever it is that stands in its way there

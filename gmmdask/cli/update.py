@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -45,7 +46,7 @@ def command(
     """
     from gmmdask.cli._tables import components, console, show
     from gmmdask.densities import check_names
-    from gmmdask.model_file import Model, load_model, save_model
+    from gmmdask.model_file import load_model, save_model
     from gmmdask.outputs import check_outputs, replacing
     from gmmdask.sources import addresses
     from gmmdask.statistics import Statistics
@@ -73,12 +74,8 @@ def command(
     for path, statistics in zip(minus, expired, strict=True):
         with naming(path):
             total -= statistics
-    if reg_covar is None:
-        reg_covar = given.provenance.get("settings", {}).get("reg_covar", 1e-6)
-    found = total.step(reg_covar)
     told = {"model": model, "added": [*add, *(source.name for source in sources)], "subtracted": list(minus)}
-    provenance = {**found.provenance, "data": {**found.provenance["data"], **told}, "run_id": run_id()}
-    found = Model(found.mixture, provenance, feature_names=given.feature_names)
+    found = stepped(total, given, reg_covar, told)
     with replacing(outputs) as places:  # the model first: until the statistics are there, the command can be repeated
         save_model(places[0], found)
         if write_statistics is not None:
@@ -87,6 +84,17 @@ def command(
     show({"model": output, "statistics": write_statistics, **numbers}, log_format)
     if log_format != "json":
         console().print(components(found.mixture))
+
+
+def stepped(total: Any, given: Any, reg_covar: float | None, told: dict[str, Any]) -> Any:
+    """The model of one M-step over all statistics, which says what they were made of."""
+    from gmmdask.model_file import Model
+
+    if reg_covar is None:
+        reg_covar = given.provenance.get("settings", {}).get("reg_covar", 1e-6)
+    found = total.step(reg_covar)
+    provenance = {**found.provenance, "data": {**found.provenance["data"], **told}, "run_id": run_id()}
+    return Model(found.mixture, provenance, feature_names=given.feature_names)
 
 
 @contextmanager
