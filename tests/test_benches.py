@@ -17,6 +17,7 @@ SECTIONS = {
     "out_of_core": "Out of core",
     "memory": "Memory",
     "growth": "Growth",
+    "sizes": "Sizes",
     "shared": "Several mixtures in one pass",
     "cluster": "On a cluster",
     "passes": "Passes",
@@ -91,6 +92,12 @@ def test_growth(folder: Path) -> None:
     assert [row["n"] for row in rows] == [20_000, 200_000]
     assert [row["chunks"] for row in chunks] == [10, 100]
     assert small["more"] == pytest.approx(small["ours"] - small["zarr"])
+
+
+def test_sizes(folder: Path) -> None:
+    (rows,) = tables(folder, "sizes")
+    assert [row["n"] for row in rows] == [20_000, 40_000]
+    assert all(row["seconds"] > 0 and row["to_read"] > 0 for row in rows)
 
 
 def test_passes(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """All trials in turn, each in its own process, then one page of their tables.
 
-    .venv/bin/python scripts/bench                                    # an hour or so, and 30 GB of disk
+    .venv/bin/python scripts/bench                                    # an hour or so, and 50 GB of disk
     .venv/bin/python scripts/bench speed growth --write docs/performance.md
     .venv/bin/python scripts/bench --tiny                             # whether they work
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from report import section
 
-TRIALS = ("speed", "out_of_core", "memory", "growth", "shared", "cluster", "passes", "stream", "spark")
+TRIALS = ("speed", "out_of_core", "memory", "growth", "sizes", "shared", "cluster", "passes", "stream", "spark")
 INTRODUCTION = """# Performance
 
 Measured by `scripts/bench` on {date}, one run after another on one machine; ratios are what to compare, and anyone can
