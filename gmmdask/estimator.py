@@ -18,7 +18,7 @@ from gmmdask.execution import one_thread, open_executor, setting
 from gmmdask.fitted import FittedMixture
 from gmmdask.job import Fitted, Job
 from gmmdask.outcome import Callback
-from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, bytes_of, check_stream, reg_covar_under
+from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, bytes_of, check_stream, concentration, reg_covar_under
 from gmmdask.place import Place
 from gmmdask.planning import Settings, sample_sizes
 from gmmdask.record import is_of
@@ -73,6 +73,8 @@ class GaussianMixture(FittedMixture):
         fewer than its covariance needs): it begins anew as a half of the heaviest, is dropped, or is an error.
     prior : None, or "mclust", the conjugate prior of Fraley and Raftery (2007): fits maximise the posterior, no
         component can collapse, and lower bounds have the log prior in them; it takes the place of reg_covar.
+    weight_concentration : α of a Dirichlet prior of the weights, 1 or more: every component counts α - 1 rows more than
+        it holds, so that weights are drawn together; lower bounds have its log density in them. 1 is none.
 
     Attributes
     ----------
@@ -113,6 +115,7 @@ class GaussianMixture(FittedMixture):
         sample_rows: int | None = None,
         empty: str = "reseed",
         prior: str | None = None,
+        weight_concentration: float = 1.0,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -138,6 +141,7 @@ class GaussianMixture(FittedMixture):
         self.sample_rows = sample_rows
         self.empty = empty
         self.prior = prior
+        self.weight_concentration = weight_concentration
 
     # --- fitting -----------------------------------------------------------------------------------------------
 
@@ -213,7 +217,7 @@ class GaussianMixture(FittedMixture):
         return self
 
     def _new_stream(self, d: int) -> Stream:
-        check_stream(self.algorithm, self.empty, self.prior)
+        check_stream(self.algorithm, self.empty, self.prior, self.weight_concentration)
         algorithm = self.algorithm if isinstance(self.algorithm, Stochastic) else Stochastic()
         state = self.random_state
         seed = int(state) if isinstance(state, Integral) else int(check_random_state(state).randint(2**31))
@@ -241,6 +245,7 @@ class GaussianMixture(FittedMixture):
         kernel = fast_kernel(setting("kernel"))
         known = (reg_covar_under(self.prior, self.reg_covar), n_init, state, limit, sample_rows, bounds, kernel)
         settings = Settings(start, Batch(), *known, cache=self.cache, empty=self.empty, prior=self.prior)
+        settings = replace(settings, weight_concentration=concentration(self.weight_concentration))
         whole = source.n <= sample_sizes(source, settings)[0]
         return replace(settings, algorithm=self._algorithm(whole))
 

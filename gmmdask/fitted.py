@@ -278,7 +278,7 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         told = model.provenance.get("settings", {})
         kept = {
             name: told[name]
-            for name in ("init_params", "reg_covar", "n_init", "sample_rows", "empty", "prior")
+            for name in ("init_params", "reg_covar", "n_init", "sample_rows", "empty", "prior", "weight_concentration")
             if name in told
         }
         estimator = cls(model.mixture.n_components, covariance_type=model.mixture.covariance_type, **kept)

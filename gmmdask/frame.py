@@ -140,6 +140,7 @@ class Prior:
         What is done about components that hold too few rows.
     row : the weight of one row: a component should hold as much at least.
     weight : of all rows, for algorithms that see a part of them; 0 if it is not known.
+    concentration : α of a Dirichlet prior of the weights of components, 1 or more; 1 is none.
     """
 
     regularisation: Array
@@ -147,6 +148,7 @@ class Prior:
     empty: str = "reseed"
     row: float = 1.0
     weight: float = 0.0
+    concentration: float = 1.0
 
     @classmethod
     def of(cls, covariance_type: str, n_components: int, frame: Frame, reg_covar: float) -> "Prior":
@@ -162,6 +164,22 @@ class Prior:
         """Whether covariances are positive definite however few rows there are."""
         return self.conjugate is not None or bool(np.any(self.regularisation))
 
+    @property
+    def penalises(self) -> bool:
+        """Whether the objective of a fit has anything beside the log likelihood."""
+        return self.conjugate is not None or self.concentration != 1
+
     def log_density(self, mixture: Mixture) -> float:
-        """What the objective of a fit has beside the log likelihood, in nats: 0 without a conjugate prior."""
-        return 0.0 if self.conjugate is None else self.conjugate.log_density(mixture)
+        """What the objective of a fit has beside the log likelihood, in nats, up to a constant: 0 if nothing.
+
+        That of means and covariances, and (α - 1) Σ_k log π_k of weights.
+        """
+        nats = 0.0 if self.conjugate is None else self.conjugate.log_density(mixture)
+        if self.concentration != 1:
+            weights = np.maximum(mixture.weights, np.finfo(np.float64).tiny)
+            nats += (self.concentration - 1) * float(np.sum(np.log(weights)))
+        return nats
+
+    def log_density_per_row(self, mixture: Mixture) -> float:
+        """The same for each of all rows, by `weight`; 0 where that is not known."""
+        return self.log_density(mixture) / self.weight if self.weight else 0.0

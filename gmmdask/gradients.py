@@ -29,18 +29,23 @@ class Slopes:
 
     Parameters
     ----------
-    mass : (K,), with respect to log weights before they are made to sum to one, N_k.
+    weight : what weights π are weighed against: logits, log weights before they are made to sum to one, have the
+        derivatives mass - weight · π.
+    mass : (K,), N_k, and α - 1 of a Dirichlet prior.
     means : (K, d), Σ_k⁻¹ (S1_k - N_k μ_k).
     covariances : in own shape, ½ (Σ_k⁻¹ M_k Σ_k⁻¹ - N_k Σ_k⁻¹); every entry of a matrix counts for itself.
     """
 
+    weight: float
     mass: Array
     means: Array
     covariances: Array
 
 
 def slopes(stats: Stats, mixture: Mixture, prior: Prior) -> Slopes:
-    """From the statistics of rows under the mixture. The normal prior acts as κ rows at zero, its scale as scatter."""
+    """From the statistics of rows under the mixture. The normal prior acts as κ rows at zero, its scale as scatter, and
+    a Dirichlet prior as α - 1 rows in each component, of which only weights know.
+    """
     family, (k, d), about = mixture.family, mixture.means.shape, stats.about(mixture.means)
     mass, first, second = about.mass, about.first, about.second
     if prior.conjugate is not None:
@@ -49,7 +54,9 @@ def slopes(stats: Stats, mixture: Mixture, prior: Prior) -> Slopes:
         second = second + family.outer(pull, mixture.means) + part * conjugate.scatter(family, d)
         first, mass = first - pull, mass + part * conjugate.rows(family, k, d)
     steep = family.coefficients(mixture.root, first)[1]
-    return Slopes(about.mass, steep, family.slope(mixture.root, second, mass, d))
+    counts = share(stats, prior) * (prior.concentration - 1)
+    covariances = family.slope(mixture.root, second, mass, d)
+    return Slopes(stats.weight + k * counts, about.mass + counts, steep, covariances)
 
 
 # --- in unconstrained coordinates ------------------------------------------------------------------------------
@@ -105,6 +112,6 @@ def gradient(coordinates: Array, stats: Stats, mixture: Mixture, prior: Prior) -
     """Of the objective per unit weight with respect to `coordinates`, where the mixture is."""
     (k, d), found = mixture.means.shape, slopes(stats, mixture, prior)
     rest = coordinates[k + k * d :].reshape(1 if mixture.family.shared else k, -1)
-    logits = found.mass - stats.weight * mixture.weights
+    logits = found.mass - found.weight * mixture.weights
     chained = mixture.family.chain(rest, found.covariances, d)
     return np.concatenate([logits, found.means.ravel(), chained.ravel()]) / stats.weight

@@ -221,7 +221,8 @@ class Job:
         settings, k = self.settings, self.settings.start.n_components
         conjugate = Conjugate.named(settings.prior, k, frame.d)
         regularised = Prior.of(settings.start.covariance_type, k, frame, settings.reg_covar)
-        return replace(regularised, conjugate=conjugate, empty=settings.empty, weight=weight)
+        known = replace(regularised, conjugate=conjugate, empty=settings.empty, weight=weight)
+        return replace(known, concentration=settings.weight_concentration)
 
     def _beside(self, rows: np.ndarray, weights: Array | None) -> Data:
         """The sample or the held-out rows as data of the driver's process."""

@@ -21,16 +21,23 @@ def m_step(stats: Stats, prior: Prior) -> Mixture:
     """The mixture that maximises the expected log likelihood (Dempster, Laird and Rubin 1977), regularised.
 
     π = N/W, μ = o + S1/N, Σ = (S2 - S1 S1ᵀ/N)/N (summed over components and divided by W if shared), then the
-    prior's regularisation is added. With a conjugate prior it maximises the expected log posterior instead.
+    prior's regularisation is added. With a conjugate prior of means and covariances, or a Dirichlet prior of weights,
+    it maximises the expected log posterior instead.
     """
     if prior.conjugate is not None:
-        return map_step(stats, prior.conjugate)
+        return map_step(stats, prior, prior.conjugate)
     family, (mass, shift, scatter) = stats.layout.family, central(stats)
     covariances = family.covariances(scatter, mass, stats.layout.d) + prior.added(family, len(mass))
-    return Mixture(family.name, mass / mass.sum(), stats.origin + shift, covariances)
+    return Mixture(family.name, proportions(mass, prior), stats.origin + shift, covariances)
 
 
-def map_step(stats: Stats, conjugate: Conjugate) -> Mixture:
+def proportions(mass: Array, prior: Prior) -> Array:
+    """Weights (K,): Σ_k (N_k + α - 1) log π_k has its maximum at π_k = (N_k + α - 1)/(W + K (α - 1))."""
+    counts = mass + (prior.concentration - 1)
+    return np.asarray(counts / counts.sum())
+
+
+def map_step(stats: Stats, prior: Prior, conjugate: Conjugate) -> Mixture:
     """Maximum a posteriori (Fraley and Raftery 2007): μ = S1/(N + κ), moments about 0, and to the scatter come
     κN/(κ + N) x̄ x̄ᵀ of every component, and the prior's scale; to what divides it, the prior's rows.
     """
@@ -40,4 +47,4 @@ def map_step(stats: Stats, conjugate: Conjugate) -> Mixture:
     between = family.outer((kappa * share)[:, None] * centres, centres)
     total = scatter + between + conjugate.scatter(family, d)
     covariances = family.covariances(total, mass + conjugate.rows(family, k, d), d)
-    return Mixture(family.name, mass / mass.sum(), share[:, None] * centres, covariances)
+    return Mixture(family.name, proportions(mass, prior), share[:, None] * centres, covariances)

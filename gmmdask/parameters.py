@@ -1,5 +1,6 @@
 """What the parameters of the estimator may be; scikit-learn checks them when a fit begins."""
 
+from math import inf
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "sample_rows": [Interval(Integral, 1, None, closed="left"), None],
     "empty": [StrOptions(set(EMPTY))],
     "prior": [StrOptions(set(PRIORS)), None],
+    "weight_concentration": [Real],
 }
 
 
@@ -52,6 +54,16 @@ def reg_covar_under(prior: str | None, reg_covar: float) -> float:
     return 0.0
 
 
+def concentration(value: float) -> float:
+    """α of a Dirichlet prior; ValueError where its density has no maximum that a fit could go to."""
+    if not 1 <= value < inf:
+        raise ValueError(
+            f"weight_concentration={value}: expected a number of at least 1. Below 1 the prior's density grows without "
+            "bound as a weight goes to zero, so there is no best mixture; for fewer components, lower n_components."
+        )
+    return float(value)
+
+
 def bytes_of(limit: int | str | None) -> int | None:
     """A memory limit as a number; ValueError if the text is none."""
     if not isinstance(limit, str):
@@ -62,7 +74,7 @@ def bytes_of(limit: int | str | None) -> int | None:
         raise ValueError(f"memory_limit={limit!r}: expected bytes, or a text such as '1GB'.") from error
 
 
-def check_stream(algorithm: str | Algorithm, empty: str, prior: str | None) -> None:
+def check_stream(algorithm: str | Algorithm, empty: str, prior: str | None, weight_concentration: float) -> None:
     """Refuses with a ValueError what `partial_fit` cannot do."""
     if not isinstance(algorithm, Stochastic) and algorithm not in ("em", "stochastic"):
         raise ValueError(f"partial_fit learns by algorithm='stochastic', not by {algorithm!r}.")
@@ -70,3 +82,8 @@ def check_stream(algorithm: str | Algorithm, empty: str, prior: str | None) -> N
         raise ValueError(f"empty={empty!r}: partial_fit leaves components without rows as they are. Unset it.")
     if prior is not None:
         raise ValueError(f"prior={prior!r}: partial_fit learns without a prior. Unset it.")
+    if weight_concentration != 1:
+        raise ValueError(
+            f"weight_concentration={weight_concentration}: partial_fit learns without a prior of weights. Unset it, or "
+            "use fit."
+        )

@@ -48,6 +48,7 @@ class Settings:
         What is done about components that hold too few rows.
     prior : {None, "mclust"}
         The conjugate prior of means and covariances; reg_covar is 0 under it.
+    weight_concentration : α of the Dirichlet prior of weights, 1 or more.
     """
 
     start: Start
@@ -62,6 +63,7 @@ class Settings:
     cache: str = "never"
     empty: str = "reseed"
     prior: str | None = None
+    weight_concentration: float = 1.0
 
     def __post_init__(self) -> None:
         families, found = self.algorithm.families, self.start.covariance_type
@@ -76,7 +78,10 @@ class Settings:
         return FAMILIES[self.start.covariance_type]
 
     def describe(self) -> dict[str, Any]:
-        """What decides the model, as JSON values: but for `max_iter` and `tol`, a resumed fit must have the same."""
+        """What decides the model, as JSON values: but for `max_iter` and `tol`, a resumed fit must have the same.
+
+        A setting that older files do not have is left out at its default.
+        """
         seed = self.random_state if isinstance(self.random_state, int | None) else "RandomState"
         given = {
             name: part.tolist()
@@ -97,6 +102,7 @@ class Settings:
             "sample_rows": self.sample_rows,
             "kernel": self.kernel,
             **({"given": given} if given else {}),
+            **({"weight_concentration": self.weight_concentration} if self.weight_concentration != 1 else {}),
         }
 
 

@@ -502,6 +502,10 @@ USAGE = [
     (*FIT, "--covariance", "round"),
     (*FIT, "--algorithm", "magic"),
     (*FIT, "--stop", "never"),
+    (*FIT, "--optimizer", "adam"),
+    (*FIT, "--algorithm", "riemannian", "--learning-rate", "0.1"),
+    (*FIT, "--algorithm", "gradient", "--optimizer", "newton"),
+    (*FIT, "--algorithm", "gradient", "--optimizer", "adam", "--learning-rate", "0"),
     (*FIT, "--max-iter", "-1"),
     (*FIT, "--threads", "0"),
     (*FIT, "--tol", "small"),
@@ -682,6 +686,28 @@ def test_priors_and_what_becomes_of_components_without_rows_are_options(tmp_path
     plain = done(*fit, "plain", "--empty", "drop").stderr
     assert re.search(r"pass 1: component 4 held \S+ rows, and is dropped", plain)
     assert "warning: only 3 different rows for 5 components" in plain
+
+
+@pytest.mark.parametrize("optimizer", [None, "lbfgs", "sgd", "adam", "projected"])
+def test_how_gradients_are_followed_is_an_option(data: dict[str, Path], tmp_path: Path, optimizer: str | None) -> None:
+    model, rate = tmp_path / "m", None if optimizer in (None, "lbfgs") else 0.02
+    known = ("--algorithm", "gradient", "--max-iter", 4, "--tol", 0, "--seed", 0, "-o", model)
+    chosen = () if optimizer is None else ("--optimizer", optimizer)
+    done("fit", data["npy"], "-k", 2, *known, *chosen, *(() if rate is None else ("--learning-rate", rate)))
+    told = load_model(model).provenance["settings"]["algorithm"]
+    wanted = ("Gradient", optimizer or "lbfgs", rate, 4, 0)
+    assert tuple(told[name] for name in ("name", "optimizer", "learning_rate", "max_iter", "tol")) == wanted
+    if rate is None:
+        refused = failed(3, "fit", data["npy"], "-k", 2, *known, *chosen, "--overwrite", "--learning-rate", 0.02)
+        assert "learning_rate=0.02: optimizer='lbfgs' has none" in refused
+
+
+def test_the_prior_of_weights_is_an_option(data: dict[str, Path], tmp_path: Path) -> None:
+    fit = ("fit", data["npy"], "-k", 3, "--seed", 0, "--weight-concentration")
+    done(*fit, 1e9, "-o", tmp_path / "m")
+    assert load_model(tmp_path / "m").provenance["settings"]["weight_concentration"] == 1e9
+    np.testing.assert_allclose(load_model(tmp_path / "m").mixture.weights, 1 / 3, atol=1e-4)
+    assert "weight_concentration=0.9: expected a number of at least 1" in failed(3, *fit, 0.9, "-o", tmp_path / "n")
 
 
 def test_a_model_that_no_fit_has_made_can_be_inspected_and_scored(tmp_path: Path, data: dict[str, Path]) -> None:

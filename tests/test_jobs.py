@@ -169,6 +169,12 @@ def test_every_command_takes_its_job_file(data: Path, tmp_path: Path) -> None:
     ended(0, "fit", "--config", fit)
     settings = load_model(model).provenance["settings"]
     assert (settings["n_components"], settings["seed"], settings["algorithm"]["max_iter"]) == (2, 1, 3)
+    climb = {"algorithm": "gradient", "optimizer": "adam", "learning-rate": 0.02, "weight-concentration": 2.5}
+    known = {"data": str(data), "components": 2, "output": str(tmp_path / "climb"), "max-iter": 3}
+    ended(0, "fit", "--config", written(tmp_path, **known, **climb))
+    settings = load_model(tmp_path / "climb").provenance["settings"]
+    assert (settings["algorithm"]["optimizer"], settings["algorithm"]["learning_rate"]) == ("adam", 0.02)
+    assert settings["weight_concentration"] == 2.5
     what = ["labels", "score"]
     predict = written(tmp_path, data=str(data), model=str(model), output=str(out), what=what)
     ended(0, "predict", "--config", predict)

@@ -85,6 +85,6 @@ class Online:
 
     def _m_step(self, sums: Stats, prior: Prior) -> Mixture:
         """Of sums that a prior is weighed against as if they were worth all rows that have come, or that there are."""
-        if prior.conjugate is not None:
+        if prior.penalises:
             sums = sums.scaled(min(self.rows, prior.weight or self.rows) / sums.weight)
         return checked_m_step(sums, prior)

@@ -101,9 +101,9 @@ class Steps:
     def tell(self, state: State, answer: Answer, prior: Prior) -> tuple[StepsState, Note]:
         assert isinstance(state, StepsState)
         if not isinstance(answer, tuple):
-            share = prior.log_density(state.current) / prior.weight if prior.weight else 0.0
+            share, before = map(prior.log_density_per_row, (state.current, state.mixture))
             score, gained, noise = paired(*answer)
-            return self._lap(state, score + share, gained, noise, share)
+            return self._lap(state, score + share, gained + (share - before), noise, share)
         (stats,) = answer
         bound, log_prior = objective(stats, state.current, prior) if stats.weight else (float("nan"), 0.0)
         state = self._moved(state, stats, prior) if stats.weight else replace(state, step=state.step + 1)

@@ -67,7 +67,7 @@ class Gradient(Algorithm):
     max_iter : int
         Laps over the data.
     learning_rate : float or None
-        None for 0.01 ("adam" and "sgd"), 0.1 ("projected": of the first step). "lbfgs" has none.
+        None for 0.01 ("adam" and "sgd"), 0.1 ("projected": of the first step). "lbfgs" has none: it searches.
     momentum : float in [0, 1)
         Of "sgd"; of "adam" it is β1.
     schedule : {"constant", "sqrt", "inverse"}
@@ -105,6 +105,11 @@ class Gradient(Algorithm):
             raise ValueError(f"schedule={self.schedule!r}: expected one of {', '.join(SCHEDULES)}.")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise ValueError(f"learning_rate={self.learning_rate!r}: expected a positive number, or None.")
+        if self.learning_rate is not None and self.optimizer == "lbfgs":
+            raise ValueError(
+                f"learning_rate={self.learning_rate!r}: optimizer='lbfgs' has none, it searches for the length of "
+                "every step. Leave it out, or set optimizer to 'adam', 'sgd' or 'projected'."
+            )
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum={self.momentum!r}: expected a number from 0 up to, but not, 1.")
         for name, least in (("decay", 1), ("mini_batches", 0), ("memory", 1)):

@@ -27,7 +27,8 @@ class Cone:
     A point holds logits and the B_k. A step holds changes of logits and symmetric U_k, which lead to B exp(U/2) along a
     geodesic; tangents B U Bᵀ that are transported along it keep their U, so that L-BFGS needs no transport of its own.
     Where s is not 1 the mixture at the point has weights in proportion to π_k c_k, log c = ½ (1 - log s - 1/s), and
-    the value is log Σ π_k c_k less than its objective: settling sets s to 1 and keeps the mixture.
+    the value is log Σ π_k c_k less than its objective, a row (a Dirichlet prior counts as α - 1 rows a component):
+    settling sets s to 1 and keeps the mixture.
     """
 
     def enter(self, mixture: Mixture, prior: Prior) -> Array:
@@ -62,8 +63,9 @@ class Cone:
         sides = pulled[:, :, None] * last[:, None, :]
         turned += 0.5 * (sides + sides.transpose(0, 2, 1))
         turned += corner[:, None, None] * last[:, :, None] * last[:, None, :]
-        logits = found.mass - stats.weight * parts.weights
-        value = objective(stats, mixture, prior)[0] + float(np.log(parts.shares.sum()))
+        logits = found.mass - found.weight * parts.weights
+        lost = found.weight / stats.weight * float(np.log(parts.shares.sum()))
+        value = objective(stats, mixture, prior)[0] + lost
         return value, np.concatenate([logits, packed(turned)]) / stats.weight
 
     def settled(self, point: Array, like: Mixture) -> Array:

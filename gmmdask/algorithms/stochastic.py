@@ -25,8 +25,8 @@ class StochasticState(State):
     online : what all steps so far have taught.
     beginning : the run's.
     seen : log likelihood (nats) and weight of the lap's rows, each under the mixture before it had learned them.
-    score : nats per row, by `seen`, of the last whole lap.
-    gain, noise : what the last whole lap gained, and two standard errors of it; nats per row.
+    score : nats per row, by `seen`, of the last whole lap, with the log prior of what it made.
+    gain, noise : what the last whole lap gained, and two standard errors of it; nats per row, with the log prior's.
     repaired : whether the lap ended with a repair: what it gained says nothing then.
     """
 
@@ -48,7 +48,7 @@ class Stochastic(Algorithm):
     tol : float
         Ends when a lap gained less than this on the held-out rows, or less than two standard errors of the gain; nats
         per row. 0 always runs `max_iter` laps. Where no rows are held out, the lap's rows are judged, each before it
-        is learned.
+        is learned. Under a prior both have the log prior in them, per row of all the data, as the bounds that are told.
     max_iter : int
         Laps over the data.
     rate : {"auto", "equal", "power"} or float
@@ -107,28 +107,33 @@ class Stochastic(Algorithm):
     def tell(self, state: State, answer: Answer, prior: Prior) -> tuple[StochasticState, Note]:
         assert isinstance(state, StochasticState)
         if not isinstance(answer, tuple):
-            return self._after_lap(state, state.online.mixture, *paired(*answer))
+            share, before = map(prior.log_density_per_row, (state.online.mixture, state.mixture))
+            score, gained, noise = paired(*answer)
+            return self._after_lap(state, score + share, gained + (share - before), noise, share)
         (stats,) = answer
         online = state.online.after(stats, prior)
         seen = (state.seen[0] + stats.log_likelihood, state.seen[1] + stats.weight)
-        following = replace(state, online=online, step=state.step + 1, seen=seen)
-        score = seen[0] / seen[1] if seen[1] else float("nan")
-        if following.step < state.beginning.steps:
-            return following, Note(score, None, state.empty)
-        following, repairs = mended(replace(following, online=replace(online, mixture=online.result(prior))), prior)
-        if state.beginning.held_out:
-            return following, Note(score, None, following.empty, repairs)
-        gain = None if state.score is None else score - state.score
-        following, note = self._after_lap(following, following.online.mixture, score, gain, 0.0)
+        following, repairs = replace(state, online=online, step=state.step + 1, seen=seen), tuple[Repair, ...]()
+        last = following.step == state.beginning.steps
+        if last:
+            following, repairs = mended(replace(following, online=replace(online, mixture=online.result(prior))), prior)
+        share = prior.log_density_per_row(following.online.mixture)
+        bound = seen[0] / seen[1] + share if seen[1] else float("nan")
+        if not last or state.beginning.held_out:
+            return following, Note(bound, None, following.empty, repairs, share)
+        gain = None if state.score is None else bound - state.score
+        following, note = self._after_lap(following, bound, gain, 0.0, share)
         return following, replace(note, repairs=repairs)
 
     def _after_lap(
-        self, state: StochasticState, mixture: Mixture, bound: float, gain: float | None, noise: float
+        self, state: StochasticState, bound: float, gain: float | None, noise: float, share: float
     ) -> tuple[StochasticState, Note]:
-        score, judged = state.seen[0] / state.seen[1], None if state.repaired else gain
+        """At the end of a lap that ends at a bound, of which a share is the log prior; nats per row."""
+        mixture, judged = state.online.mixture, None if state.repaired else gain
+        score = state.seen[0] / state.seen[1] + share
         following = replace(state, mixture=mixture, laps=state.laps + 1, step=0, seen=(0.0, 0.0))
         following = replace(following, score=score, gain=judged, noise=noise, repaired=False)
-        return self.resume(following), Note(bound, gain, state.empty)
+        return self.resume(following), Note(bound, gain, state.empty, (), share)
 
     def _outcome(self, state: StochasticState) -> Outcome | None:
         return after_laps(self.tol, self.max_iter, state.laps, state.gain, state.noise, state.told)

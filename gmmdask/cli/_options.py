@@ -44,6 +44,39 @@ def how_to_start(command: F) -> F:
     return command
 
 
+def by_gradients(command: F) -> F:
+    """--optimizer and --learning-rate."""
+    methods, rates = click.Choice(["lbfgs", "sgd", "adam", "projected"]), "0.01 for sgd and adam, 0.1 for projected"
+    for option in (
+        click.option(
+            "--learning-rate", type=click.FloatRange(0, min_open=True), help=f"Of its steps. [default: {rates}]"
+        ),
+        click.option("--optimizer", type=methods, help="Of --algorithm gradient, as the rate. [default: lbfgs]"),
+    ):
+        command = option(command)
+    return command
+
+
+def chosen(algorithm: str, optimizer: str | None, learning_rate: float | None, settings: dict[str, Any]) -> Any:
+    """What an estimator takes for the algorithm of this name and the options of `by_gradients`.
+
+    Raises
+    ------
+    click.UsageError
+        If these are given and it has none.
+    """
+    both = {"optimizer": optimizer, "learning_rate": learning_rate}
+    given: dict[str, Any] = {name: value for name, value in both.items() if value is not None}
+    if not given:
+        return algorithm
+    if algorithm != "gradient":
+        named = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise click.UsageError(f"{named}: --algorithm {algorithm} has none. Leave it out, or use --algorithm gradient.")
+    from gmmdask.algorithms import Gradient
+
+    return Gradient(**settings, **given)
+
+
 def where_to_run(command: F) -> F:
     """--scheduler and how to trust it, --scheduler-file, --workers and --threads."""
     for option in (

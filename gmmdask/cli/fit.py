@@ -8,6 +8,8 @@ from gmmdask.cli._job_file import job_file
 from gmmdask.cli._options import (
     ALGORITHM,
     COVARIANCE,
+    by_gradients,
+    chosen,
     how_to_read,
     how_to_start,
     how_to_weigh,
@@ -24,6 +26,7 @@ from gmmdask.cli._options import (
 @click.option("-k", "--components", type=click.IntRange(1), required=True, help="Number of components.")
 @click.option("--covariance", default="full", type=COVARIANCE, show_default=True, help="full, tied, diag or spherical.")
 @click.option("--algorithm", default="em", type=ALGORITHM, show_default=True)
+@by_gradients
 @click.option(
     "--tol", default=1e-3, show_default=True, type=click.FloatRange(0), help="Nats per row; 0 runs --max-iter."
 )
@@ -39,6 +42,13 @@ from gmmdask.cli._options import (
 @how_to_start
 @click.option(
     "--prior", type=click.Choice(["none", "mclust"]), default="none", show_default=True, help="Prevents collapse."
+)
+@click.option(
+    "--weight-concentration",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Draws weights together, as if every component held this less one rows more; 1 or above.",
 )
 @click.option(
     "--empty",
@@ -130,16 +140,16 @@ def estimator(options: dict[str, Any], reporter: Any) -> Any:
     """The estimator that the options describe."""
     from gmmdask.estimator import GaussianMixture
 
+    settings = {"tol": options["tol"], "max_iter": options["max_iter"]}
     return GaussianMixture(
         options["components"],
         covariance_type=options["covariance"],
-        tol=options["tol"],
         reg_covar=options["reg_covar"],
-        max_iter=options["max_iter"],
+        **settings,
         n_init=options["n_init"],
         init_params=options["init"],
         random_state=options["seed"],
-        algorithm=options["algorithm"],
+        algorithm=chosen(options["algorithm"], options["optimizer"], options["learning_rate"], settings),
         accelerate=None if options["accelerate"] == "none" else options["accelerate"],
         stop=options["stop"],
         checkpoint=options["checkpoint"],
@@ -149,6 +159,7 @@ def estimator(options: dict[str, Any], reporter: Any) -> Any:
         sample_rows=options["sample_rows"],
         empty=options["empty"],
         prior=None if options["prior"] == "none" else options["prior"],
+        weight_concentration=options["weight_concentration"],
     )
 
 

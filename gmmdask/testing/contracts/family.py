@@ -271,20 +271,25 @@ class FamilyTests:
     # --- priors ------------------------------------------------------------------------------------------------
 
     @settings(LAW, max_examples=8)
-    @given(data=st.data(), rng=generators)
+    @given(data=st.data(), rng=generators, concentration=st.sampled_from([1.0, 1.5, 20.0]), penalised=st.booleans())
     def test_the_map_step_is_the_maximum_of_the_expected_log_posterior(
-        self, data: st.DataObject, rng: np.random.Generator
+        self, data: st.DataObject, rng: np.random.Generator, concentration: float, penalised: bool
     ) -> None:
-        """By numerical gradient, in unconstrained coordinates: of few rows too, and about any origin."""
+        """By numerical gradient, in unconstrained coordinates: of few rows too, and about any origin.
+
+        Covariances have a maximum without a prior where there are rows for them: weights alone are penalised then.
+        """
         mixture = data.draw(mixtures(self.covariance_type, max_components=3, max_d=3))
-        rows = data.draw(row_arrays(mixture.d, max_rows=30))
+        rows = data.draw(row_arrays(mixture.d, max_rows=30)) if penalised else mixture.sample(200, rng)[0]
         stats = e_step(rows, mixture, "centred", identity_frame(mixture.d), [(0, len(rows))])
         conjugate = Conjugate(0.5 * rng.random() + 0.01, mixture.d + 3 * rng.random(), 0.1 + rng.random())
-        found = m_step(stats, Prior(np.zeros_like(mixture.covariances), conjugate))
+        known = conjugate if penalised else None
+        prior = Prior(np.zeros_like(mixture.covariances), known, concentration=concentration)
+        found = m_step(stats, prior)
 
         def objective(coordinates: Array) -> float:
             other = found.at(coordinates)
-            return other.expected_log_joint(stats) + conjugate.log_density(other)
+            return other.expected_log_joint(stats) + prior.log_density(other)
 
         at, h = found.coordinates(), 1e-4
         gradient = [(objective(at + step) - objective(at - step)) / (2 * h) for step in h * np.eye(at.size)]
@@ -309,16 +314,30 @@ class FamilyTests:
     # --- gradients ---------------------------------------------------------------------------------------------
 
     @settings(LAW, max_examples=12)
-    @given(data=st.data(), rng=generators, weighted=st.booleans(), penalised=st.booleans(), reg_covar=st.floats(0, 0.1))
+    @given(
+        data=st.data(),
+        rng=generators,
+        weighted=st.booleans(),
+        penalised=st.booleans(),
+        reg_covar=st.floats(0, 0.1),
+        concentration=st.sampled_from([1.0, 1.5, 20.0]),
+    )
     def test_gradients_are_central_differences(
-        self, data: st.DataObject, rng: np.random.Generator, weighted: bool, penalised: bool, reg_covar: float
+        self,
+        data: st.DataObject,
+        rng: np.random.Generator,
+        weighted: bool,
+        penalised: bool,
+        reg_covar: float,
+        concentration: float,
     ) -> None:
         """Of the reference's likelihood, in every coordinate: of logits, means and the family's own."""
         mixture = data.draw(mixtures(self.covariance_type, max_components=3, max_d=3))
         rows, (k, d) = data.draw(row_arrays(mixture.d, max_rows=40)), mixture.means.shape
         weights = data.draw(row_weights(len(rows))) if weighted else np.ones(len(rows))
         conjugate = Conjugate(0.01 + rng.random(), d + 3 * rng.random(), 0.1 + rng.random()) if penalised else None
-        prior = Prior(self.family.isotropic(reg_covar, k, d), conjugate, weight=float(weights.sum()))
+        added = self.family.isotropic(reg_covar, k, d)
+        prior = Prior(added, conjugate, weight=float(weights.sum()), concentration=concentration)
         at, h = mixture.coordinates(), 1e-5
 
         def wanted(coordinates: Array) -> float:
