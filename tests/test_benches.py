@@ -126,6 +126,13 @@ def test_oracle(tmp_path: Path) -> None:
     assert done.stdout.count("centred") == 4
 
 
+def test_ends(tmp_path: Path) -> None:
+    run("ends.py", "--tiny", "--folder", str(tmp_path))
+    (rows,) = tables(tmp_path, "ends")
+    assert [row["method"] for row in rows] == ["L-BFGS", "Riemannian"] * 3 + ["Adam"]
+    assert all(row["good"] == 1 and row["smallest"] > 0 for row in rows)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="Spark is not installed (group bench)")
 def test_spark(tmp_path: Path) -> None:
     run("spark.py", "--tiny", "--folder", str(tmp_path))
@@ -138,3 +145,14 @@ def test_eight_gigabytes_stay_within_the_limit(tmp_path: Path) -> None:
     run("memory.py", "--gigabytes", "8", "--memory-limit", "1GB", "--folder", str(tmp_path))
     ((found,),) = tables(tmp_path, "memory")
     assert found["added_bytes"] < found["computed_bytes"] < found["limit_bytes"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_gigabytes_by_gradients_stay_within_the_limit(tmp_path: Path) -> None:
+    for algorithm in ("adam", "lbfgs"):
+        known = ("--algorithm", algorithm, "--passes", "5", "--folder", str(tmp_path))
+        run("memory.py", "--gigabytes", "2", "--memory-limit", "500MB", *known)
+        ((found,),) = tables(tmp_path, "memory")
+        assert (found["algorithm"], found["passes"]) == (algorithm, 5)
+        assert found["added_bytes"] < found["computed_bytes"] < found["limit_bytes"]

@@ -2,6 +2,7 @@
 """Peak memory of an out-of-core fit, against what was computed before it began and against its memory_limit.
 
     .venv/bin/python scripts/bench/memory.py --gigabytes 8 --memory-limit 1GB
+    .venv/bin/python scripts/bench/memory.py --gigabytes 2 --memory-limit 500MB --algorithm lbfgs
 
 Makes a mixture of float64 rows as Zarr (kept for the next run), fits it on local threads, samples the resident memory
 of the process every 10 ms, prints a table and writes JSON. Exit code 1 if a bound does not hold.
@@ -11,7 +12,6 @@ import argparse
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,6 +20,7 @@ from report import Table, options_of, write
 from stores import stored
 
 from gmmdask import GaussianMixture
+from gmmdask.algorithms import Gradient
 from gmmdask.execution import Threads
 from gmmdask.planning import plan_fit
 from gmmdask.sources import open_source
@@ -31,6 +32,7 @@ COLUMNS = [
     ("rows", "rows", ","),
     ("features", "d", ""),
     ("components", "K", ""),
+    ("algorithm", "algorithm", ""),
     ("gigabytes", "GB", ".2f"),
     ("threads", "threads", ""),
     ("passes", "passes", ""),
@@ -65,12 +67,16 @@ class Sampler:
         return self.peak - self.start
 
 
-def measure(gigabytes: float, features: int, components: int, limit: str, passes: int, folder: Path) -> dict[str, Any]:
+def measure(options: argparse.Namespace) -> dict[str, Any]:
     """One fit: bytes that the process added, bytes computed, bytes allowed."""
-    rows = max(1000, round(gigabytes * 1e9 / (8 * features)))
-    data = stored(random_mixture(components, features, "full", seed=0), rows, folder)
+    features, components, limit = options.features, options.components, options.memory_limit
+    rows = max(1000, round(options.gigabytes * 1e9 / (8 * features)))
+    data = stored(random_mixture(components, features, "full", seed=0), rows, options.folder)
     source, executor = open_source(str(data)), Threads()
-    model = GaussianMixture(components, random_state=0, tol=0, max_iter=passes, memory_limit=limit)
+    known: dict[str, Any] = {"tol": 0, "max_iter": options.passes}
+    if options.algorithm != "em":
+        known["algorithm"] = Gradient(options.algorithm, gradient_tol=0, **known)
+    model = GaussianMixture(components, random_state=0, memory_limit=limit, **known)
     _, memory = plan_fit(source, model.settings(source), executor)
     began = time.perf_counter()
     with Sampler() as sampler:
@@ -79,6 +85,7 @@ def measure(gigabytes: float, features: int, components: int, limit: str, passes
         "rows": rows,
         "features": features,
         "components": components,
+        "algorithm": options.algorithm,
         "gigabytes": round(rows * features * 8 / 1e9, 3),
         "threads": memory.tasks,
         "passes": model.n_iter_,
@@ -96,10 +103,9 @@ def main() -> int:
     parser.add_argument("--components", type=int, default=16)
     parser.add_argument("--memory-limit", default="1GB")
     parser.add_argument("--passes", type=int, default=3)
+    parser.add_argument("--algorithm", choices=["em", "lbfgs", "adam", "sgd", "projected"], default="em")
     options = options_of(__doc__, parser, {"gigabytes": 0.02, "features": 4, "components": 3})
-    found = measure(
-        options.gigabytes, options.features, options.components, options.memory_limit, options.passes, options.folder
-    )
+    found = measure(options)
     write(options, "memory", "Memory", TEXT, [Table("", COLUMNS, [found])])
     held = found["added_bytes"] < min(found["computed_bytes"], found["limit_bytes"])
     print("within both bounds" if held else "OVER a bound")

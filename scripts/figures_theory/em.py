@@ -37,7 +37,7 @@ def make(tiny: bool) -> Made:
         mixture = found.mixtures[laps_done].reordered(order)
         dots(ax, rows, mixed_colours(posteriors(mixture, rows)), size=6)
         ellipses(mixture, ax=ax)
-        framed(ax, f"after {laps_done} iteration{'s' * (laps_done != 1)}", rows)
+        framed(ax, f"after {laps_done} iteration{'s' * (laps_done != 1)}", rows, margin=0.2)
     ax = figure.add_subplot(grid[:, 2])
     ax.axhline(truth, color=INK, linewidth=1, linestyle="--")
     ax.plot(found.bounds, color=f"#{QUALITATIVE[0]}", linewidth=1.6)

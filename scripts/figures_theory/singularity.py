@@ -115,7 +115,10 @@ def draw_starts(ax: Any, starts: list[Bare]) -> None:
     ended = [run.scores[-1] for run in starts if not run.collapsed]
     ax.set_ylim(-18, max(ended) + 6)
     ax.set_xlim(-1, 60)
+    for colour, name in ((RED, "collapses"), (BLUE, "does not")):
+        ax.plot([], [], color=colour, linewidth=1.6, label=name)
     tidy(ax, "Log-likelihood of random starts", "iterations", "nats")
+    legend(ax, loc="lower right")
 
 
 def make(tiny: bool) -> Made:
