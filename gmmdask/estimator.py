@@ -18,9 +18,9 @@ from gmmdask.execution import one_thread, open_executor, setting
 from gmmdask.fitted import FittedMixture
 from gmmdask.job import Fitted, Job
 from gmmdask.outcome import Callback
-from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, bytes_of, check_stream, concentration, reg_covar_under
+from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, bytes_of, check_stream, reg_covar_under
 from gmmdask.place import Place
-from gmmdask.planning import Settings, sample_sizes
+from gmmdask.planning import BY_NAME, Settings, sample_sizes
 from gmmdask.record import is_of
 from gmmdask.sources import DataError, Source, open_source
 from gmmdask.sources.weights import weighted
@@ -50,7 +50,8 @@ class GaussianMixture(FittedMixture):
     reg_covar : added to the diagonal of covariances, squared data units.
     max_iter : passes over all rows; the first look is not one of them.
     n_init : starts; the best is kept. Where the data is larger than the sample there are 8 at least: they cost no pass.
-    init_params : {"kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened"}
+    init_params : {"kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened", "k-means||"}: the last reads
+        all rows six times, and finds rare clusters that are far from all others, of which a sample has no row.
     weights_init : (K,); means_init : (K, d); precisions_init : in the covariance type's shape.
     random_state : seed; a RandomState is drawn from; None draws from NumPy's global one.
     warm_start : whether the next `fit` begins where the last one ended.
@@ -75,6 +76,8 @@ class GaussianMixture(FittedMixture):
         component can collapse, and lower bounds have the log prior in them; it takes the place of reg_covar.
     weight_concentration : α of a Dirichlet prior of the weights, 1 or more: every component counts α - 1 rows more than
         it holds, so that weights are drawn together; lower bounds have its log density in them. 1 is none.
+    refine : None, or "split-merge": once EM has converged on the sample (or on all rows, if they fit in it), two
+        components are merged and a third split wherever that raises the score.
 
     Attributes
     ----------
@@ -116,6 +119,7 @@ class GaussianMixture(FittedMixture):
         empty: str = "reseed",
         prior: str | None = None,
         weight_concentration: float = 1.0,
+        refine: str | None = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -142,6 +146,7 @@ class GaussianMixture(FittedMixture):
         self.empty = empty
         self.prior = prior
         self.weight_concentration = weight_concentration
+        self.refine = refine
 
     # --- fitting -----------------------------------------------------------------------------------------------
 
@@ -217,7 +222,7 @@ class GaussianMixture(FittedMixture):
         return self
 
     def _new_stream(self, d: int) -> Stream:
-        check_stream(self.algorithm, self.empty, self.prior, self.weight_concentration)
+        check_stream(self.get_params(deep=False))
         algorithm = self.algorithm if isinstance(self.algorithm, Stochastic) else Stochastic()
         state = self.random_state
         seed = int(state) if isinstance(state, Integral) else int(check_random_state(state).randint(2**31))
@@ -244,8 +249,8 @@ class GaussianMixture(FittedMixture):
         limit, sample_rows = bytes_of(self.memory_limit), None if sample_rows is None else int(sample_rows)
         kernel = fast_kernel(setting("kernel"))
         known = (reg_covar_under(self.prior, self.reg_covar), n_init, state, limit, sample_rows, bounds, kernel)
-        settings = Settings(start, Batch(), *known, cache=self.cache, empty=self.empty, prior=self.prior)
-        settings = replace(settings, weight_concentration=concentration(self.weight_concentration))
+        by_name = {name: getattr(self, name) for name in ("cache", *BY_NAME)}
+        settings = Settings(start, Batch(), *known, **by_name)
         whole = source.n <= sample_sizes(source, settings)[0]
         return replace(settings, algorithm=self._algorithm(whole))
 

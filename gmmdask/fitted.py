@@ -27,6 +27,7 @@ from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model, load_model, save_model
 from gmmdask.outcome import Outcome, Reason
 from gmmdask.place import Place
+from gmmdask.planning import BY_NAME
 from gmmdask.predict import predict, reference_quantiles, total_score
 from gmmdask.progress import stored_classes
 from gmmdask.quantiles import Quantiles
@@ -277,9 +278,7 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _of(cls, model: Model) -> Self:
         told = model.provenance.get("settings", {})
         kept = {
-            name: told[name]
-            for name in ("init_params", "reg_covar", "n_init", "sample_rows", "empty", "prior", "weight_concentration")
-            if name in told
+            name: told[name] for name in ("init_params", "reg_covar", "n_init", "sample_rows", *BY_NAME) if name in told
         }
         estimator = cls(model.mixture.n_components, covariance_type=model.mixture.covariance_type, **kept)
         estimator._set_mixture(model.mixture)

@@ -69,11 +69,15 @@ class Frame:
         covariances = mixture.family.transform(mixture.covariances, self.matrix)
         return Mixture(mixture.covariance_type, mixture.weights, self.points_in(mixture.means), covariances)
 
+    def steps_out(self, steps: Array) -> Array:
+        """Differences of points (m, d) in frame coordinates, in data units (m, d)."""
+        return steps * self.inverse if self.inverse.ndim == 1 else steps @ self.inverse.T
+
     def mixture_out(self, mixture: Mixture) -> Mixture:
         """A mixture in frame coordinates, in data units."""
-        means = mixture.means * self.inverse if self.inverse.ndim == 1 else mixture.means @ self.inverse.T
         covariances = mixture.family.transform(mixture.covariances, self.inverse)
-        return Mixture(mixture.covariance_type, mixture.weights, means + self.origin, covariances)
+        means = self.steps_out(mixture.means) + self.origin
+        return Mixture(mixture.covariance_type, mixture.weights, means, covariances)
 
     def covariance_in(self, covariance: Array) -> Array:
         """A data covariance (d, d) in frame coordinates."""

@@ -102,7 +102,7 @@ def to_theirs(mixture: Mixture, parameters: Mapping[str, Any], told: Mapping[str
     covariances = mixture.covariances if kind == mixture.covariance_type else mixture.dense_covariances()
     as_theirs = Mixture(kind, mixture.weights, mixture.means, covariances)
     known = {name: parameters[name] for name in Theirs().get_params() if name in parameters}
-    if known.get("init_params") == "kmeans-whitened":
+    if known.get("init_params") in ("kmeans-whitened", "k-means||"):
         known["init_params"] = "kmeans"
     model = Theirs(**{**known, "n_components": mixture.n_components, "covariance_type": kind})
     arrays = {

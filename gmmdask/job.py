@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from gmmdask.algorithms import Beginning
+from gmmdask.begin import REFINED, Opening
 from gmmdask.checkpoint import Checkpoint
 from gmmdask.compiled import warm_up
 from gmmdask.covariance._base import Array
@@ -17,11 +17,12 @@ from gmmdask.degenerate import distinct_rows, without_spread
 from gmmdask.degenerate import told as too_few
 from gmmdask.execution import Executor, one_thread
 from gmmdask.fit import advance
-from gmmdask.frame import Conjugate, Frame, Prior
-from gmmdask.initialise import Ground, best_start, in_memory, one_start
+from gmmdask.frame import Frame
+from gmmdask.initialise import in_memory
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import (
     Callback,
+    CentresFound,
     CheckpointDamaged,
     CheckpointWritten,
     DirectionsWithoutSpread,
@@ -30,6 +31,7 @@ from gmmdask.outcome import (
     FitStarted,
     KernelChanged,
     KernelReady,
+    MovesDone,
     Outcome,
     PassDone,
     PilotDone,
@@ -38,7 +40,6 @@ from gmmdask.outcome import (
 )
 from gmmdask.pilot import FirstLook, first_look
 from gmmdask.place import Place
-from gmmdask.plan import Plan
 from gmmdask.planning import Settings, check_workers, fit_plan, plan_fit, sample_sizes
 from gmmdask.progress import Progress, stored_classes
 from gmmdask.record import in_words, log_densities, passes_stage, versions
@@ -104,6 +105,11 @@ class Job:
             self._stage({"stage": "first look", "seconds": event.seconds})
         if isinstance(event, StartChosen):
             self._stage({"stage": "start", "gained": event.gained, "seconds": event.seconds})
+        if isinstance(event, CentresFound):
+            self._stage({"stage": "start", "passes": event.passes, "seconds": event.seconds})
+        if isinstance(event, MovesDone):
+            told = {"moves": event.moves, "gained": event.gained, "seconds": event.seconds}
+            self._stage({"stage": "split-merge", **told})
         self.callback(event)
 
     def _stage(self, stage: dict[str, Any]) -> None:
@@ -150,9 +156,17 @@ class Job:
                 if look.whole:
                     rows = weighted(ArraySource(look.sample, "the sample"), look.sample_weights)
                     data = Data(rows, fit_plan(rows, self.settings), self.executor.beside)
+                executor = self.executor.beside
+                opening = Opening(self.settings, look, frame, self.progress.seed, executor, self.emit)
                 if not self.progress.runs:
-                    self._start(frame, look, data.plan)
+                    runs = opening.runs(data)  # whose events are progress too
+                    self.progress = replace(self.progress, runs=runs)
+                    self.save(now=True)
                 self._advance(data, look)
+                if self.settings.refine and look.whole and self.progress.runs[-1].name != REFINED:
+                    moved = opening.moved(self._best(), data)
+                    self.progress = replace(self.progress, runs=(*self.progress.runs, *moved))
+                    self._advance(data, look)
             except ChangedData as error:
                 if changes := self.source.changes(chunks=True):
                     error.add_note(f"In the store: {changes}")
@@ -189,40 +203,10 @@ class Job:
         self.emit(FewDistinctRows("fit", distinct, k))
         return features, too_few(distinct, k, len(look.sample), self.source.n)
 
-    def _start(self, frame: Frame, look: FirstLook, plan: Plan) -> None:
-        settings, start, seed = self.settings, self.settings.start, self.progress.seed
-        prior = self._prior(frame, look.moments.weight)
-        mixed = not look.is_sorted or plan.window == len(plan.parts)
-        beginning = Beginning(seed, plan.steps, None, held_out=len(look.held_out) > 0, mixed=mixed)
-        if look.whole:
-            given = settings.random_state
-            random = given if isinstance(given, np.random.RandomState) else np.random.RandomState(seed % 2**32)
-            drawn = (look.sample, frame, prior, random, look.sample_weights)
-            mixtures = [one_start(start, *drawn) for _ in range(settings.n_init)]
-        else:
-            searching = replace(prior, empty="reseed")  # what becomes of a start is no news: another may be better
-            beside = self._beside(look.sample, look.sample_weights), self._beside(look.held_out, look.held_out_weights)
-            ground = Ground(look.sample, *beside, frame, searching, settings.kernel, look.sample_weights)
-            mixtures = [best_start(start, settings.n_init, seed, ground, self.emit)]
-            if settings.algorithm.mini_batches and not start.given:
-                beginning = replace(beginning, sample=ground.statistics(mixtures[0]))
-        runs = []
-        for index, mixture in enumerate(mixtures):
-            state = settings.algorithm.start(mixture, beginning)
-            if settings.bounds and hasattr(state, "bounds"):  # a stochastic run judges laps by other rows
-                state = replace(state, bounds=tuple(bound - frame.log_det for bound in settings.bounds))  # type: ignore[call-arg]
-            name = f"start-{index}" if len(mixtures) > 1 else "fit"
-            runs.append(Run(name, settings.algorithm, state, frame, prior, settings.kernel))
-        self.progress = replace(self.progress, runs=tuple(runs))
-        self.save(now=True)
-
-    def _prior(self, frame: Frame, weight: float) -> Prior:
-        """What the settings say, in the frame, of data of this weight."""
-        settings, k = self.settings, self.settings.start.n_components
-        conjugate = Conjugate.named(settings.prior, k, frame.d)
-        regularised = Prior.of(settings.start.covariance_type, k, frame, settings.reg_covar)
-        known = replace(regularised, conjugate=conjugate, empty=settings.empty, weight=weight)
-        return replace(known, concentration=settings.weight_concentration)
+    def _best(self) -> Run:
+        """The run that ended highest."""
+        last = {row["run"]: row["lower_bound"] for row in self.progress.history}
+        return max(self.progress.runs, key=lambda run: last.get(run.name, -np.inf))
 
     def _beside(self, rows: np.ndarray, weights: Array | None) -> Data:
         """The sample or the held-out rows as data of the driver's process."""
@@ -243,11 +227,9 @@ class Job:
             raise ChangedData(f"{self.source.name}: {changes}: {CHANGED}")
 
     def _fitted(self, without_spread: tuple[int, ...], too_few_rows: str) -> Fitted:
-        runs, history, look = self.progress.runs, self.progress.history, self.progress.look
+        best, look = self._best(), self.progress.look
         assert look is not None
-        last = {row["run"]: row["lower_bound"] for row in history}
-        best = max(runs, key=lambda run: last.get(run.name, -np.inf))
-        rows = tuple(row for row in history if row["run"] == best.name)
+        rows = tuple(row for row in self.progress.history if row["run"] == best.name)
         assert best.state.outcome is not None
         stages = (*self.progress.stages, passes_stage(rows))
         outcome = replace(best.state.outcome, sentence=f"{best.state.outcome.sentence} {too_few_rows}".rstrip())

@@ -79,6 +79,50 @@ class StartChosen(Event):
 
 
 @dataclass(frozen=True)
+class CandidatesDrawn(Event):
+    """A round of k-means|| over all rows ended: how many candidates there are now, and the mean squared distance (in
+    the frame) that rows had to the nearest of those before it.
+    """
+
+    round: int
+    rounds: int
+    candidates: int
+    cost: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CentresFound(Event):
+    """k-means|| has made a start of so many candidates, after so many passes over all rows."""
+
+    candidates: int
+    passes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ComponentsMoved(Event):
+    """A move was accepted: components `merged` became one, and the place that was free took a half of `split`.
+
+    `score` is in nats per row: of held-out rows, or, if there are none, of all rows, with the log prior.
+    """
+
+    merged: tuple[int, int]
+    split: int
+    score: float
+    gained: float
+
+
+@dataclass(frozen=True)
+class MovesDone(Event):
+    """No more moves of components raise the score: how many have, and by how much together (nats per row)."""
+
+    moves: int
+    gained: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class PassDone(Event):
     """One pass of a run: its lap, lower bound and gain in nats per row (data units), seconds, rows and bytes read.
 

@@ -1,6 +1,6 @@
 """What the parameters of the estimator may be; scikit-learn checks them when a fit begins."""
 
-from math import inf
+from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from gmmdask.algorithms._stopping import STOPS
 from gmmdask.covariance import FAMILIES
 from gmmdask.frame import EMPTY, PRIORS
 from gmmdask.place import Place
+from gmmdask.start import METHODS, REFINEMENTS
 
 DEFAULT_REG_COVAR = 1e-6
 
@@ -23,7 +24,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "reg_covar": [Interval(Real, 0.0, None, closed="left")],
     "max_iter": [Interval(Integral, 0, None, closed="left")],
     "n_init": [Interval(Integral, 1, None, closed="left")],
-    "init_params": [StrOptions({"kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened"})],
+    "init_params": [StrOptions(set(METHODS))],
     "weights_init": ["array-like", None],
     "means_init": ["array-like", None],
     "precisions_init": ["array-like", None],
@@ -42,6 +43,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "empty": [StrOptions(set(EMPTY))],
     "prior": [StrOptions(set(PRIORS)), None],
     "weight_concentration": [Real],
+    "refine": [StrOptions(set(REFINEMENTS)), None],
 }
 
 
@@ -54,16 +56,6 @@ def reg_covar_under(prior: str | None, reg_covar: float) -> float:
     return 0.0
 
 
-def concentration(value: float) -> float:
-    """α of a Dirichlet prior; ValueError where its density has no maximum that a fit could go to."""
-    if not 1 <= value < inf:
-        raise ValueError(
-            f"weight_concentration={value}: expected a number of at least 1. Below 1 the prior's density grows without "
-            "bound as a weight goes to zero, so there is no best mixture; for fewer components, lower n_components."
-        )
-    return float(value)
-
-
 def bytes_of(limit: int | str | None) -> int | None:
     """A memory limit as a number; ValueError if the text is none."""
     if not isinstance(limit, str):
@@ -74,16 +66,19 @@ def bytes_of(limit: int | str | None) -> int | None:
         raise ValueError(f"memory_limit={limit!r}: expected bytes, or a text such as '1GB'.") from error
 
 
-def check_stream(algorithm: str | Algorithm, empty: str, prior: str | None, weight_concentration: float) -> None:
+NOT_OF_STREAMS = {  # what `partial_fit` cannot do: the value it needs, and what it does instead
+    "empty": ("reseed", "leaves components without rows as they are"),
+    "prior": (None, "learns without a prior"),
+    "weight_concentration": (1, "learns without a prior of weights"),
+    "refine": (None, "moves no components"),
+}
+
+
+def check_stream(parameters: Mapping[str, Any]) -> None:
     """Refuses with a ValueError what `partial_fit` cannot do."""
+    algorithm = parameters["algorithm"]
     if not isinstance(algorithm, Stochastic) and algorithm not in ("em", "stochastic"):
         raise ValueError(f"partial_fit learns by algorithm='stochastic', not by {algorithm!r}.")
-    if empty != "reseed":
-        raise ValueError(f"empty={empty!r}: partial_fit leaves components without rows as they are. Unset it.")
-    if prior is not None:
-        raise ValueError(f"prior={prior!r}: partial_fit learns without a prior. Unset it.")
-    if weight_concentration != 1:
-        raise ValueError(
-            f"weight_concentration={weight_concentration}: partial_fit learns without a prior of weights. Unset it, or "
-            "use fit."
-        )
+    for name, (needed, instead) in NOT_OF_STREAMS.items():
+        if parameters[name] != needed:
+            raise ValueError(f"{name}={parameters[name]!r}: partial_fit {instead}. Unset it, or use fit.")

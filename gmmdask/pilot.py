@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gmmdask.covariance._base import Array
-from gmmdask.sampling import RAW_MAX, Sample, row_keys, slack, split, waiting_times, weigh
+from gmmdask.sampling import RAW_MAX, Sample, keys_of, slack, split, waiting_times, weigh
 from gmmdask.sources import DataError
 from gmmdask.task import Block, Data
 
@@ -150,8 +150,7 @@ class Pilot:
         return Sample(np.empty(0, np.int64), keys, np.empty((0, self.d), self.dtype), weights)
 
     def _draw(self, block: Block) -> Sample:
-        numbers, weights = block.numbers, block.weights
-        keys = row_keys(self.seed, block.first_row, int(numbers[-1]) + 1 - block.first_row)[numbers - block.first_row]
+        numbers, weights, keys = block.numbers, block.weights, keys_of(block, self.seed)
         if weights is None:
             chosen = np.flatnonzero(keys <= np.uint64(self.threshold))
             return Sample(numbers[chosen], keys[chosen], block.rows[chosen].astype(self.dtype))

@@ -2,8 +2,10 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
+from gmmdask import scalable
 from gmmdask.algorithms import Algorithm, enough_rows
 from gmmdask.covariance import FAMILIES, Family
 from gmmdask.estep import peak_bytes
@@ -12,7 +14,7 @@ from gmmdask.initialise import LEAST_STARTS
 from gmmdask.kernels import block_rows
 from gmmdask.plan import Plan, interleaved, make_plan
 from gmmdask.sources import DataError, Source
-from gmmdask.start import Start
+from gmmdask.start import SCALABLE, Start
 from gmmdask.stats import Layout
 
 SAMPLE_BYTES = 64 << 20
@@ -23,6 +25,8 @@ COMPILER_BYTES = 48 << 20  # what Numba allocates; the pages of its libraries ar
 WINDOW_BYTES = 256 << 20  # of float64 rows that are in flight together where a lap is made of mini-batches
 CACHE_BYTES = 1 << 30  # of rows as stored, that are kept where nothing else is said
 STEP_ROWS = 1 << 18  # of a mini-batch at most: more steps cost little, and every one is an M-step
+ADDED = 16  # statistics of candidates that wait to be added: the tree has a fan-in of 8, and levels
+BY_NAME = ("empty", "prior", "weight_concentration", "refine")  # of `Settings`, which a model keeps for the next fit
 OVERHEAD_BYTES = 96 << 20  # modules imported on the way, stacks of threads, and what the allocator keeps
 
 
@@ -49,6 +53,8 @@ class Settings:
     prior : {None, "mclust"}
         The conjugate prior of means and covariances; reg_covar is 0 under it.
     weight_concentration : α of the Dirichlet prior of weights, 1 or more.
+    refine : {None, "split-merge"}
+        Whether components are moved once EM has converged on the sample.
     """
 
     start: Start
@@ -64,8 +70,20 @@ class Settings:
     empty: str = "reseed"
     prior: str | None = None
     weight_concentration: float = 1.0
+    refine: str | None = None
 
     def __post_init__(self) -> None:
+        if not 1 <= self.weight_concentration < inf:
+            raise ValueError(
+                f"weight_concentration={self.weight_concentration}: expected a number of at least 1. Below 1 the prior's "
+                "density grows without bound as a weight goes to zero: no mixture is best. For fewer components, lower "
+                "n_components."
+            )
+        if self.refine is not None and self.start.method == SCALABLE:
+            raise ValueError(
+                f"refine={self.refine!r} moves components on the sample, which may have no row of the rare clusters "
+                f"that init_params={SCALABLE!r} is for. Unset one of them."
+            )
         families, found = self.algorithm.families, self.start.covariance_type
         if families and found not in families:
             raise ValueError(
@@ -101,8 +119,9 @@ class Settings:
             "memory_limit": self.memory_limit,
             "sample_rows": self.sample_rows,
             "kernel": self.kernel,
+            **({"refine": self.refine} if self.refine else {}),
             **({"given": given} if given else {}),
-            **({"weight_concentration": self.weight_concentration} if self.weight_concentration != 1 else {}),
+            **({"weight_concentration": float(self.weight_concentration)} if self.weight_concentration != 1 else {}),
         }
 
 
@@ -173,7 +192,8 @@ def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Pl
     def task_bytes(rows: int) -> int:
         pilot = 8 * rows * (3 * d + 4) + 24 * d * d
         weighing = 0 if source.weights is None else 8 * rows * (d + 8)  # rows without weight are left out of a copy
-        return reading + weighing + 16 * rows * d + max(pilot, peak_bytes(settings.family, k, d, rows))
+        starting = scalable.peak_bytes(settings.family, k, d, rows) if settings.start.by_passes else 0
+        return reading + weighing + 16 * rows * d + max(pilot, starting, peak_bytes(settings.family, k, d, rows))
 
     if limit is not None:
         driver = driver_bytes(source, settings)
@@ -291,9 +311,12 @@ def driver_bytes(source: Source, settings: Settings) -> int:
     k, d = settings.start.n_components, source.d
     whole, rows = source.n <= wanted, min(source.n, wanted + held_out)
     runs = settings.n_init if whole else 1  # starts on a sample run one after another
-    starts = 0 if whole else 5 * 8 * settings.start.n_parameters(d) * max(settings.n_init, LEAST_STARTS)
+    compete = not whole or settings.refine is not None
+    starts = 5 * 8 * settings.start.n_parameters(d) * max(settings.n_init, LEAST_STARTS) if compete else 0
     soft = 16 * rows * k if settings.start.method == "random" else 0
-    scratch = peak_bytes(settings.family, k, d, block_rows(settings.family, d, k), runs)
+    candidates = ADDED * scalable.stats_bytes(settings.family, k, d) if settings.start.by_passes else 0
+    most_runs = runs if settings.refine is None else max(2, runs)  # halves of components are as good as two mixtures
+    scratch = peak_bytes(settings.family, k, d, block_rows(settings.family, d, k), most_runs)
     plan = fit_plan(source, settings)
     largest = max(part.stop - part.start for part in plan.parts)
     in_flight = plan.window * largest * source.row_bytes if settings.algorithm.mini_batches else 0
@@ -301,4 +324,5 @@ def driver_bytes(source: Source, settings: Settings) -> int:
     kept = runs * settings.algorithm.kept_bytes(stats, plan.steps)
     compiler = COMPILER_BYTES if settings.kernel == "compiled" else 0
     numbers = d if source.weights is None else d + 2
-    return OVERHEAD_BYTES + compiler + 5 * rows * numbers * 8 + soft + starts + 2 * scratch + in_flight + kept
+    search = 5 * rows * numbers * 8 + soft + starts + candidates
+    return OVERHEAD_BYTES + compiler + search + 2 * scratch + in_flight + kept

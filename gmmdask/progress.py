@@ -16,7 +16,7 @@ from gmmdask.stats import Layout, Stats
 # What may differ where a resume is forced: neither the model nor what a state means depends on it.
 FORCED_DATA = ("address", "codecs", "columns", "digest", "files", "kind", "rows", "snapshot", "token")
 FORCED_LAYOUT = ("chunks", "grid", "memory_limit")  # the plan does: mini-batches are cut by it
-FORCED_SETTINGS = ("init_params", "kernel", "n_init", "random_state", "sample_rows")
+FORCED_SETTINGS = ("init_params", "kernel", "n_init", "random_state", "refine", "sample_rows")
 
 
 @dataclass(frozen=True, eq=False)

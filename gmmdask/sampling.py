@@ -29,11 +29,21 @@ def row_keys(seed: int, first_row: int, n: int) -> np.ndarray:
     return generator.random_raw(n + skip)[skip:]
 
 
+def keys_of(block: Block, seed: int) -> np.ndarray:
+    """The random uint64 of each row (b,) of a block."""
+    numbers = block.numbers
+    return row_keys(seed, block.first_row, int(numbers[-1]) + 1 - block.first_row)[numbers - block.first_row]
+
+
+def uniforms(keys: np.ndarray) -> Array:
+    """Numbers between 0 and 1, neither of them included, from random uint64 keys, (m,) both."""
+    return ((keys >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
 def waiting_times(keys: np.ndarray, weights: Array) -> Array:
     """Exponential variables of rates `weights` from random uint64 keys, (m,) all."""
-    uniform = ((keys >> np.uint64(11)) + 0.5) * 2.0**-53
     with np.errstate(over="ignore"):
-        return -np.log(uniform) / weights
+        return -np.log(uniforms(keys)) / weights
 
 
 def slack(wanted: float) -> float:

@@ -9,6 +9,10 @@ from gmmdask.covariance import FAMILIES, Family
 from gmmdask.covariance._base import Array
 from gmmdask.mixture import Mixture
 
+SCALABLE = "k-means||"  # by passes over all rows
+REFINEMENTS = ("split-merge",)  # what may be done to a start once EM has found no more to gain
+METHODS = ("kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened", SCALABLE)
+
 
 @dataclass(frozen=True, eq=False)
 class Start:
@@ -58,6 +62,11 @@ class Start:
     @property
     def complete(self) -> bool:
         return not any(part is None for part in (self.weights, self.means, self.precisions))
+
+    @property
+    def by_passes(self) -> bool:
+        """Whether all rows are read to find it, not the sample alone."""
+        return self.method == SCALABLE and not self.complete
 
     def completed(self, found: Mixture | None) -> Mixture:
         """The given parameters, completed by those that were found, in data units."""

@@ -152,6 +152,21 @@ class Stats:
             moment[component] = 0.0
         return joined
 
+    def grouped(self, groups: np.ndarray, n: int) -> "Stats":
+        """As if the rows of all components of a group (K,) belonged to one of n components; moments about its mean."""
+        layout, mass, centres = replace(self.layout, n_components=n), np.zeros(n), np.zeros((n, self.layout.d))
+        np.add.at(mass, groups, self.mass)
+        np.add.at(centres, groups, self.first + self.mass[:, None] * self.origin)
+        centres /= np.where(mass > 0, mass, 1.0)[:, None]
+        moved = self.about(centres[groups])
+        found = Stats.zero(layout, centres)
+        found.vector[:4] = self.vector[:4]
+        if layout.family.shared:
+            found.second[:] = moved.second
+        for sums, moment in zip(found._moments(), moved._moments(), strict=True):
+            np.add.at(sums, groups, moment)
+        return found
+
     def split(self, component: int, other: int, shift: Array) -> "Stats":
         """As if a component were cut in two halves with means `shift` (d,) to either side of its own.
 

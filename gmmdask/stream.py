@@ -50,6 +50,8 @@ class Stream:
     ------
     DataError
         If a start is to be found on fewer rows than components.
+    ValueError
+        If it is to be found by passes over all rows.
     """
 
     start: Start
@@ -69,6 +71,11 @@ class Stream:
 
     def __post_init__(self) -> None:
         k = self.start.n_components
+        if self.start.by_passes:
+            raise ValueError(
+                f"init_params={self.start.method!r} reads all rows several times, which a stream does not have. Choose "
+                "'kmeans' (--init kmeans), or use fit on stored rows."
+            )
         if self.start_rows is not None and self.start_rows < k:
             raise DataError(
                 f"sample_rows={self.start_rows} rows cannot start {k} components. Set sample_rows (--sample-rows) to "

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from gmmdask.outcome import Callback, Event, PassDone, PilotDone, RunEnded, StartChosen
+from gmmdask.outcome import Callback, CentresFound, Event, MovesDone, PassDone, PilotDone, RunEnded, StartChosen
 
 
 class Verbose:
@@ -28,6 +28,12 @@ class Verbose:
         elif isinstance(event, StartChosen):
             self._say(
                 f"Starts on the sample: {event.starts}", f"time lapse {event.seconds:.5f}s\t best {event.score:.5f}"
+            )
+        elif isinstance(event, CentresFound):
+            self._say(f"Start by k-means||: {event.passes} passes", f"time lapse {event.seconds:.5f}s")
+        elif isinstance(event, MovesDone):
+            self._say(
+                f"Moves of components: {event.moves}", f"time lapse {event.seconds:.5f}s\t gained {event.gained:.5f}"
             )
         elif isinstance(event, PassDone):
             self._pass(event, self._start(event.run))

@@ -30,7 +30,7 @@ ALGORITHM = OneOf("gmmdask.algorithms", "ALGORITHMS")
 
 def how_to_start(command: F) -> F:
     """--n-init, --init, --reg-covar and --seed."""
-    methods = click.Choice(["kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened"])
+    methods = click.Choice(["kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened", "k-means||"])
     squared, least = "Squared data units.", click.FloatRange(0)
     for option in (
         click.option("--seed", type=int, help="[default: drawn, and recorded in the model]"),

@@ -15,10 +15,13 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from gmmdask.cli._options import run_id
 from gmmdask.cli._tables import peak_memory
 from gmmdask.outcome import (
+    CandidatesDrawn,
+    CentresFound,
     CheckpointDamaged,
     CheckpointWritten,
     ComponentDropped,
     ComponentReseeded,
+    ComponentsMoved,
     ComponentsWithoutRows,
     DirectionsWithoutSpread,
     Event,
@@ -26,6 +29,7 @@ from gmmdask.outcome import (
     FitStarted,
     KernelChanged,
     KernelReady,
+    MovesDone,
     PassDone,
     PilotDone,
     Published,
@@ -124,6 +128,19 @@ def describe(event: Event, max_iter: int) -> str:
         case StartChosen():
             gained = f"{event.score:.5f} nats/row ({event.gained:+.1e} by EM on it)"
             return f"start: best of {event.starts} on the sample, {gained}, {event.seconds:.1f} s"
+        case CandidatesDrawn():
+            cost = f"mean squared distance {event.cost:.3g} before it"
+            return f"k-means||: round {event.round}/{event.rounds}, {event.candidates} candidates ({cost})"
+        case CentresFound():
+            return f"start: k-means|| on all rows, {event.passes} passes, {event.seconds:.1f} s"
+        case ComponentsMoved():
+            a, b = event.merged
+            score = f"{event.score:.5f} nats/row ({event.gained:+.1e})"
+            return f"{event.run}: components {a} and {b} merged, {event.split} split: {score}"
+        case MovesDone():
+            return (
+                f"{event.run}: moves of components: {event.moves} ({event.gained:+.1e} nats/row), {event.seconds:.1f} s"
+            )
         case RowsSorted():
             times = f"means of blocks vary {event.ratio:.0f} times as much as shuffled rows' would"
             return f"rows are not in random order ({times}): mini-batches mix parts of the data, passes do not mind"

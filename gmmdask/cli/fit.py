@@ -41,6 +41,13 @@ from gmmdask.cli._options import (
 @click.option("--max-iter", default=100, show_default=True, type=click.IntRange(0), help="Laps over all rows.")
 @how_to_start
 @click.option(
+    "--refine",
+    type=click.Choice(["none", "split-merge"]),
+    default="none",
+    show_default=True,
+    help="Merge and split components where the score rises by it.",
+)
+@click.option(
     "--prior", type=click.Choice(["none", "mclust"]), default="none", show_default=True, help="Prevents collapse."
 )
 @click.option(
@@ -160,6 +167,7 @@ def estimator(options: dict[str, Any], reporter: Any) -> Any:
         empty=options["empty"],
         prior=None if options["prior"] == "none" else options["prior"],
         weight_concentration=options["weight_concentration"],
+        refine=None if options["refine"] == "none" else options["refine"],
     )
 
 

@@ -19,7 +19,10 @@ from typing import Any
 
 from report import section
 
-TRIALS = ("speed", "out_of_core", "memory", "growth", "sizes", "shared", "cluster", "passes", "stream", "spark")
+TRIALS = (
+    *("speed", "out_of_core", "memory", "growth", "sizes", "shared", "cluster"),
+    *("passes", "stream", "rare", "spark"),
+)
 INTRODUCTION = """# Performance
 
 Measured by `scripts/bench` on {date}, one run after another on one machine; ratios are what to compare, and anyone can

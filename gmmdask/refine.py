@@ -1,0 +1,209 @@
+"""Split and merge moves (Ueda, Nakano, Ghahramani and Hinton 2000): out of optima of EM where one component covers two
+clusters while two share one.
+
+A move merges two components and gives the place that is free to one half of a third. What merging costs and splitting
+gains is evaluated; the few moves that promise most are fitted by EM, and the best is accepted if the score rises.
+"""
+
+import time
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+
+from gmmdask.algorithms import Algorithm, Batch, Squarem
+from gmmdask.covariance import Family, IllDefinedCovariance
+from gmmdask.covariance._base import Array
+from gmmdask.estep import Columns, EStep, assigned_stats
+from gmmdask.frame import Frame, Prior
+from gmmdask.initialise import SAMPLE_LAPS, SAMPLE_TOL, START_FACTOR, Ground, ranked
+from gmmdask.kernels import KERNELS, Features
+from gmmdask.mixture import Mixture
+from gmmdask.mstep import m_step
+from gmmdask.outcome import Callback, ComponentsMoved, MovesDone
+from gmmdask.repair import repaired
+from gmmdask.start import Start
+from gmmdask.stats import Layout, Stats
+from gmmdask.task import Block
+
+MOVES = 72  # what a generator is for: the middle of its key
+LEAST_GAIN = 1e-4  # nats per row that a move must bring: less is one optimum, found twice
+HALVES_LAPS = 10  # of EM on halves of all components, before splits are compared
+TRIALS = 5  # moves that are fitted
+TRIAL_LAPS = 20
+TO_THE_END = Squarem(Batch(tol=SAMPLE_TOL, max_iter=SAMPLE_LAPS, stop="predicted"))
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The work of a pass over rows in memory: the component (b,) that each most likely is of."""
+
+    frame: Frame
+    step: EStep
+    block_rows: int
+
+    def __call__(self, blocks: Iterable[Block]) -> Columns:
+        features = Features(self.step.mixture.family, self.frame, self.block_rows)
+        kernel = KERNELS[self.step.kernel](self.step.mixture, self.frame, self.block_rows)
+        found = []
+        for block in blocks:
+            entered = features.enter(block.rows)
+            if kernel.needs_quadratic:
+                features.quadratic(entered)
+            found.append(kernel.log_joint(entered).argmax(axis=0)[None].astype(np.float64))
+        return Columns(np.hstack(found))
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    """Components that become one, the one that is split, and the statistics of halves of all that it is made of.
+
+    `halves` are those of 2K components, the second half of component k being number K + k. `promise` is what the move
+    should bring, in nats per row.
+    """
+
+    merged: tuple[int, int]
+    split: int
+    promise: float
+    halves: Stats
+
+    def mixture(self, prior: Prior) -> Mixture:
+        """What EM begins with: of K components."""
+        k, (kept, free) = self.halves.layout.n_components // 2, self.merged
+        groups = np.tile(np.arange(k), 2)
+        groups[[free, k + free]] = kept
+        groups[k + self.split] = free
+        return m_step(self.halves.grouped(groups, k), prior)
+
+
+def refined(mixture: Mixture, start: Start, ground: Ground, seed: int, emit: Callback) -> Mixture:
+    """The mixture after all moves that raise its score, fitted to the sample; as it is, if there are none.
+
+    The score is the mean log density of the held-out rows; where these are the sample, because that is all rows, it is
+    the objective of a fit, with the log prior.
+    """
+    began, moves, arena = time.perf_counter(), 0, ground.thinned(start, START_FACTOR)
+    if ground.held_out is ground.sample:
+        arena = replace(arena, held_out=arena.sample)
+    first, current = objective(mixture, ground), fitted(mixture, ground, TO_THE_END) or mixture
+    score = max(first, objective(current, ground))
+    while moves < 2 * mixture.n_components:
+        random = np.random.RandomState(np.random.SeedSequence([seed, MOVES, moves]).generate_state(4))
+        found = best_move(current, arena, random)
+        following = None if found is None else fitted(found[1], ground, TO_THE_END)
+        risen = -np.inf if following is None else objective(following, ground)
+        if found is None or following is None or risen < score + LEAST_GAIN:
+            break
+        emit(ComponentsMoved("start", found[0].merged, found[0].split, risen, risen - score))
+        mixture, current, score, moves = following, following, risen, moves + 1
+    emit(MovesDone("start", moves, score - first if moves else 0.0, time.perf_counter() - began))
+    return mixture
+
+
+def objective(mixture: Mixture, ground: Ground) -> float:
+    """What moves should raise, in nats per row; minus infinity for a mixture without a density."""
+    try:
+        score = ground.scores([mixture])[0]
+    except IllDefinedCovariance:
+        return -np.inf
+    whole = ground.held_out is ground.sample
+    return score + ground.prior.log_density(mixture) / ground.prior.weight if whole else score
+
+
+def fitted(mixture: Mixture, ground: Ground, algorithm: Algorithm) -> Mixture | None:
+    """The mixture after an algorithm has run on the sample; None if a component collapsed."""
+    try:
+        return ground.fit([mixture], algorithm)[0]
+    except IllDefinedCovariance:
+        return None
+
+
+def best_move(mixture: Mixture, arena: Ground, random: np.random.RandomState) -> tuple[Move, Mixture] | None:
+    """The best of the few moves that promise most, after some laps of EM; None if there are none."""
+    algorithm = Squarem(Batch(tol=0, max_iter=TRIAL_LAPS))
+    tried = [(move, fitted(move.mixture(arena.prior), arena, algorithm)) for move in proposals(mixture, arena, random)]
+    found = [(move, trial) for move, trial in tried if trial is not None]
+    return found[ranked([objective(trial, arena) for _, trial in found])[0]] if found else None
+
+
+def proposals(mixture: Mixture, arena: Ground, random: np.random.RandomState) -> list[Move]:
+    """The moves that promise most: what the split gains, less what the merger costs."""
+    if mixture.n_components < 3:
+        return []
+    k, score, doubled = mixture.n_components, objective(mixture, arena), with_room(arena, mixture.family)
+    costs, gains = [], []
+    stats = arena.statistics(mixture)
+    for i, j in near_pairs(mixture, max(2 * k, 8)):
+        groups = np.arange(k) - (np.arange(k) > j)
+        groups[j] = i
+        costs.append((score - objective(m_step(stats.grouped(groups, k - 1), arena.prior), arena), (i, j)))
+    for own in (False, True):
+        halves = in_halves(mixture, doubled, own, random)
+        for split in range(k if halves is not None else 0):
+            assert halves is not None
+            groups = np.tile(np.arange(k), 2)
+            groups[k + split] = k
+            gain = objective(m_step(halves.grouped(groups, k + 1), doubled.prior), arena) - score
+            gains.append((gain, split, halves))
+    moves = [
+        Move(pair, split, gain - cost, halves)
+        for gain, split, halves in gains
+        for cost, pair in costs
+        if split not in pair and np.isfinite(gain - cost)
+    ]
+    return sorted(moves, key=lambda move: -move.promise)[:TRIALS]
+
+
+def with_room(arena: Ground, family: Family) -> Ground:
+    """With a prior of twice as many components."""
+    prior = arena.prior
+    twice = prior.regularisation if family.shared else np.concatenate([prior.regularisation, prior.regularisation])
+    return replace(arena, prior=replace(prior, regularisation=twice))
+
+
+def near_pairs(mixture: Mixture, most: int) -> list[tuple[int, int]]:
+    """Pairs of components, nearest first: by the squared Mahalanobis distances of one's mean from the other, added."""
+    k = mixture.n_components
+    far = np.empty((k, k))
+    for i in range(k):
+        z = np.ascontiguousarray((mixture.means - mixture.means[i]).T)
+        white = mixture.family.whiten(mixture.root, i, z)
+        far[i] = np.einsum("dk,dk->k", white, white)
+    rows, columns = np.triu_indices(k, 1)
+    order = np.argsort((far + far.T)[rows, columns], kind="stable")[:most]
+    return [(int(i), int(j)) for i, j in zip(rows[order], columns[order], strict=True)]
+
+
+def in_halves(mixture: Mixture, arena: Ground, own: bool, random: np.random.RandomState) -> Stats | None:
+    """Statistics under a mixture of two halves of every component, after some laps of EM; None if one collapsed.
+
+    Halves are found by k-means among the rows that are the component's, in the frame or (`own`) whitened by the
+    component: it cuts across its longest axis in the one, where it has two humps in the other.
+    """
+    k = mixture.n_components
+    step = EStep.of(mixture, "products")
+    labels = arena.sample.sums(Labels(arena.frame, step, arena.sample.plan.block_rows)).values[0].astype(int)
+    points, assigned = arena.frame.points_in(arena.rows.astype(np.float64)), labels.copy()
+    for j in range(k):
+        members = np.flatnonzero(labels == j)
+        z = points[members]
+        if own:
+            z = mixture.family.whiten(mixture.root, j, np.ascontiguousarray((z - mixture.means[j]).T)).T
+        if len(z) > 1:
+            assigned[members[second_half(z, None if arena.weights is None else arena.weights[members], random)]] += k
+    layout = Layout(mixture.covariance_type, 2 * k, mixture.d, arena.frame.digest)
+    stats = assigned_stats(layout, arena.frame, arena.rows, assigned, weights=arena.weights)
+    halves = m_step(repaired(stats, arena.prior, 0, 0)[0], arena.prior)
+    found = fitted(halves, arena, Batch(tol=0, max_iter=HALVES_LAPS))
+    return None if found is None else arena.statistics(found)
+
+
+def second_half(z: Array, weights: Array | None, random: np.random.RandomState) -> np.ndarray:
+    """Which of rows (m, d), with weights (m,), are in the second of two clusters."""
+    with warnings.catch_warnings():  # rows may all be equal
+        warnings.filterwarnings("ignore", "Number of distinct clusters", ConvergenceWarning)
+        found = KMeans(n_clusters=2, n_init=1, random_state=random).fit(np.ascontiguousarray(z), sample_weight=weights)
+    return np.asarray(found.labels_ == 1)
