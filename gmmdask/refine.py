@@ -7,8 +7,10 @@ gains is evaluated; the few moves that promise most are fitted by EM, and the be
 
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -123,20 +125,20 @@ def fitted(mixture: Mixture, ground: Ground, algorithm: Algorithm) -> Mixture | 
 
 def best_move(mixture: Mixture, arena: Ground, random: np.random.RandomState) -> tuple[Move, Mixture] | None:
     """The best of the few moves that promise most, after some laps of EM; None if there are none."""
-    algorithm = Squarem(Batch(tol=0, max_iter=TRIAL_LAPS))
+    algorithm = Squarem(Batch(tol=LEAST_GAIN, max_iter=TRIAL_LAPS, stop="predicted"))
     tried = [(move, fitted(move.mixture(arena.prior), arena, algorithm)) for move in proposals(mixture, arena, random)]
     found = [(move, trial) for move, trial in tried if trial is not None]
     return found[ranked([objective(trial, arena) for _, trial in found])[0]] if found else None
 
 
 def proposals(mixture: Mixture, arena: Ground, random: np.random.RandomState) -> list[Move]:
-    """The moves that promise most: what the split gains, less what the merger costs."""
+    """The moves that promise most: what the split gains, less what the merger costs; no split and no pair too often."""
     if mixture.n_components < 3:
         return []
     k, score, doubled = mixture.n_components, objective(mixture, arena), with_room(arena, mixture.family)
     costs, gains = [], []
     stats = arena.statistics(mixture)
-    for i, j in near_pairs(mixture, max(2 * k, 8)):
+    for i, j in cheap_pairs(mixture, max(2 * k, 8)):
         groups = np.arange(k) - (np.arange(k) > j)
         groups[j] = i
         costs.append((score - objective(m_step(stats.grouped(groups, k - 1), arena.prior), arena), (i, j)))
@@ -154,7 +156,17 @@ def proposals(mixture: Mixture, arena: Ground, random: np.random.RandomState) ->
         for cost, pair in costs
         if split not in pair and np.isfinite(gain - cost)
     ]
-    return sorted(moves, key=lambda move: -move.promise)[:TRIALS]
+    return varied(sorted(moves, key=lambda move: -move.promise))[:TRIALS]
+
+
+def varied(moves: Iterable[Move]) -> list[Move]:
+    """Each pair with each split once, and neither more than twice; the first of them stay, in their order."""
+    seen, kept = Counter[Any](), list[Move]()
+    for move in moves:
+        if not seen[move.merged, move.split] and max(seen[move.merged], seen[move.split]) < 2:
+            seen.update([(move.merged, move.split), move.merged, move.split])
+            kept.append(move)
+    return kept
 
 
 def with_room(arena: Ground, family: Family) -> Ground:
@@ -164,16 +176,24 @@ def with_room(arena: Ground, family: Family) -> Ground:
     return replace(arena, prior=replace(prior, regularisation=twice))
 
 
-def near_pairs(mixture: Mixture, most: int) -> list[tuple[int, int]]:
-    """Pairs of components, nearest first: by the squared Mahalanobis distances of one's mean from the other, added."""
-    k = mixture.n_components
+def cheap_pairs(mixture: Mixture, most: int) -> list[tuple[int, int]]:
+    """Pairs of components that may cost little to merge, the cheapest first.
+
+    By (π_i + π_j) log(1 + π_i π_j/(π_i + π_j)² D²), D² the squared Mahalanobis distance of the lighter one's mean from
+    the heavier one. It is twice the bound of Runnalls (2007) on the cost, if the lighter one had the other's covariance;
+    components of very few rows are cheap wherever they lie.
+    """
+    k, weights = mixture.n_components, mixture.weights
     far = np.empty((k, k))
     for i in range(k):
         z = np.ascontiguousarray((mixture.means - mixture.means[i]).T)
         white = mixture.family.whiten(mixture.root, i, z)
         far[i] = np.einsum("dk,dk->k", white, white)
     rows, columns = np.triu_indices(k, 1)
-    order = np.argsort((far + far.T)[rows, columns], kind="stable")[:most]
+    distance = np.where(weights[rows] >= weights[columns], far[rows, columns], far[columns, rows])
+    both = weights[rows] + weights[columns]
+    costs = both * np.log1p(weights[rows] * weights[columns] / both**2 * distance)
+    order = np.argsort(costs, kind="stable")[:most]
     return [(int(i), int(j)) for i, j in zip(rows[order], columns[order], strict=True)]
 
 

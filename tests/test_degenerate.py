@@ -50,7 +50,7 @@ def test_too_few_different_rows_are_told_once(case: str, covariance_type: str) -
         assert "hold less than one row" in model.outcome_.sentence
 
 
-@pytest.mark.parametrize("init_params", ["k-means++", "random", "random_from_data", "kmeans-whitened"])
+@pytest.mark.parametrize("init_params", ["k-means++", "random", "random_from_data", "kmeans-whitened", "k-means||"])
 def test_whatever_the_start(init_params: str) -> None:
     model, warned, _ = fit(FIVE, 8, init_params=init_params)
     assert len([text for text in warned if "differ" in text]) == 1

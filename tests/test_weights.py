@@ -140,7 +140,9 @@ def test_weights_of_one_are_none(algorithm: str) -> None:
             assert_same_fit(found, wanted)
 
 
-@pytest.mark.parametrize("method", ["kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened"])
+@pytest.mark.parametrize(
+    "method", ["kmeans", "k-means++", "random", "random_from_data", "kmeans-whitened", "k-means||"]
+)
 @pytest.mark.parametrize("covariance_type", FAMILIES)
 def test_zero_weights_equal_dropped_rows_from_any_start(covariance_type: str, method: str) -> None:
     rows, kept = ROWS[covariance_type], COUNTS > 0
