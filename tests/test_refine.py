@@ -148,7 +148,6 @@ def test_more_seeds_reach_the_good_optimum_of_separated_mixtures() -> None:
     trials = [(k, seed) for k in (10, 13, 16) for seed in range(6)]
     for init, separation in (("kmeans", 5.0), ("random_from_data", 6.0)):
         reached = counts_of_good_ends(trials, init, separation)
-        print(f"{init}, {separation:g} standard deviations apart: {reached} of {len(trials)}")
         assert reached["split-merge"] >= 0.9 * len(trials)
         assert reached["split-merge"] > reached[None] + 1
 
