@@ -22,7 +22,7 @@ from sklearn import datasets
 
 from gmmdask.algorithms import Algorithm, Gradient, Riemannian
 from gmmdask.synthetic import random_mixture
-from gmmdask.testing.ends import EM, Ended, em_starts, ended
+from gmmdask.testing.ends import BELOW, EM, Ended, em_starts, ended
 
 NEAR = 1e-3  # nats per row that Adam may stay below EM
 SHARE = 0.8  # of starts that have to be good
@@ -37,6 +37,7 @@ COLUMNS = [
     ("method", "method", ""),
     ("good", "good starts", "d"),
     ("starts", "of", "d"),
+    ("elsewhere", "at other optima, below", "d"),
     ("below", "furthest below EM", ".1e"),
     ("above", "furthest above EM", ".1e"),
     ("steep", "longest gradient", ".1e"),
@@ -77,6 +78,7 @@ def row(name: str, method: str, found: list[Ended], ems: list[Ended], good: Good
         "method": method,
         "good": sum(good(end, em) for end, em in pairs),
         "starts": len(pairs),
+        "elsewhere": sum(gap < -BELOW and good(end, em) for gap, (end, em) in zip(gaps, pairs, strict=True)),
         "below": max(0.0, -min(gaps)),
         "above": max(0.0, *gaps),
         "passes": statistics.median(len(end.bounds) for end in found),
@@ -98,7 +100,7 @@ def measure(name: str, data: tuple[np.ndarray, int, bool], options: argparse.Nam
         found = [ended(rows, start, algorithm, penalised) for start in starts]
         good = (lambda end, em: end.bounds[-1] >= em - NEAR) if adam else Ended.as_good_as
         told = row(name, method, found, ems, good) | {"rows": len(rows), "components": k}
-        told["steep"] = None if adam else max(end.steep for end in found)
+        told |= {"steep": None, "elsewhere": None} if adam else {"steep": max(end.steep for end in found)}
         results.append(told | {"seconds": time.process_time() - began})
         print(results[-1], flush=True)
     return results
