@@ -3,7 +3,7 @@
 import errno
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -19,6 +19,18 @@ TRANSIENT_NAMES = {
     "http.client.IncompleteRead",
     "obstore.exceptions.GenericError",
     "urllib3.exceptions.HTTPError",
+}
+# Packages that have one error for everything tell apart by words, those of the AWS SDK here.
+TRANSIENT_WORDS = {
+    "icechunk.IcechunkError": ("dispatch failure", "timed out", "timeout", "SlowDown", "ServiceUnavailable")
+}
+REFUSALS = {
+    "obstore.exceptions.PermissionDeniedError",
+    "obstore.exceptions.UnauthenticatedError",
+    "botocore.exceptions.NoCredentialsError",
+}
+REFUSAL_WORDS = {
+    "icechunk.IcechunkError": ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Unauthorized")
 }
 TRANSIENT_NUMBERS = {
     getattr(errno, name)
@@ -39,7 +51,21 @@ def is_transient(error: BaseException) -> bool:
     """Whether storage failed in a way that may pass: no answer, a lost connection, too many requests."""
     if isinstance(error, TRANSIENT) or (isinstance(error, OSError) and error.errno in TRANSIENT_NUMBERS):
         return True
-    return any(f"{kind.__module__}.{kind.__qualname__}" in TRANSIENT_NAMES for kind in type(error).__mro__)
+    return is_one_of(error, TRANSIENT_NAMES, TRANSIENT_WORDS)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether storage did answer, and did not give what was asked for: rights or credentials lack, most often."""
+    return isinstance(error, OSError) or is_one_of(error, REFUSALS, REFUSAL_WORDS)
+
+
+def is_one_of(error: BaseException, names: Collection[str], words: Mapping[str, Sequence[str]]) -> bool:
+    """Whether an error is of a class of these names, or of one that is told by these words in it."""
+    for kind in type(error).__mro__:
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        if name in names or any(word in str(error) for word in words.get(name, ())):
+            return True
+    return False
 
 
 def patiently(attempt: Callable[[], T], what: str, tries: int = 4, done: str = "read") -> T:
@@ -58,8 +84,8 @@ def patiently(attempt: Callable[[], T], what: str, tries: int = 4, done: str = "
                 raise
             if number == tries - 1:
                 raise StorageError(
-                    f"{what} could not be {done} in {tries} tries ({type(error).__name__}: {error}). Try again with "
-                    "--resume."
+                    f"{what} could not be {done} in {tries} tries ({type(error).__name__}: {error}). Try again "
+                    "when the storage answers."
                 ) from error
             time.sleep(0.1 * 4**number)
     raise AssertionError("unreachable")

@@ -15,7 +15,7 @@ from zarr.storage import LocalStore, MemoryStore, WrapperStore, ZipStore
 
 from gmmdask.place import Place, is_url, missing_package
 from gmmdask.sources._base import READ_BYTES, DataError, Source, as_column, checked_shape, regular_edges
-from gmmdask.storage import Entrusted, NotEntrustedError, StorageError, patiently
+from gmmdask.storage import Entrusted, NotEntrustedError, StorageError, is_refusal, patiently
 
 UNPICKLING_CODECS = {"pickle"}
 
@@ -177,7 +177,7 @@ class ZarrSource(Source):
             raise
         except Exception as error:
             chunk = self._broken_chunk(start, stop)
-            if isinstance(error, OSError):
+            if is_refusal(error):
                 raise DataError(
                     f"{self.name}: chunk {chunk} cannot be read ({type(error).__name__}: {error}). Check the rights to "
                     "it and the credentials."
