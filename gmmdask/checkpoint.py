@@ -28,12 +28,17 @@ class Checkpoint:
         If there is a checkpoint and `resume` is false.
     FileError
         If the folder does not exist or cannot be written to, or neither file can be read.
+
+    Attributes
+    ----------
+    kept : str
+        The file that the fit can go on from: the one that was read or written last. "" where there is none.
     """
 
     def __init__(self, path: str | Path | Place, classes: Mapping[str, type], resume: bool) -> None:
         self.path, self.classes = Place(path), classes
         self.previous = self.path.beside(".previous")
-        self.resume, self.damaged, self.written = resume, "", -float("inf")
+        self.resume, self.damaged, self.kept, self.written = resume, "", "", -float("inf")
         check_folder(self.path)
         found = [str(path) for path in (self.path, self.previous) if path.exists()]
         if found and not resume:
@@ -51,8 +56,9 @@ class Checkpoint:
             if not path.exists():
                 continue
             try:
-                content, arrays = container.read(path, "checkpoint")
-                return container.unpack(content, arrays, self.classes)
+                found = container.unpack(*container.read(path, "checkpoint"), self.classes)
+                self.kept = str(path)
+                return found
             except FileError as error:
                 problems.append(str(error) if str(path) in str(error) else f"{path}: {error}")
                 if path is self.path:
@@ -77,7 +83,7 @@ class Checkpoint:
         content = container.pack(value, arrays)
         previous = None if self.damaged else self.previous
         container.write(self.path, "checkpoint", content, arrays, previous)
-        self.damaged, self.written = "", time.monotonic()
+        self.damaged, self.kept, self.written = "", str(self.path), time.monotonic()
         return True
 
 

@@ -17,6 +17,7 @@ from gmmdask.degenerate import distinct_rows, without_spread
 from gmmdask.degenerate import told as too_few
 from gmmdask.execution import Executor, one_thread
 from gmmdask.fit import advance
+from gmmdask.forecast import check_workers
 from gmmdask.frame import Frame
 from gmmdask.initialise import in_memory
 from gmmdask.mixture import Mixture
@@ -35,12 +36,13 @@ from gmmdask.outcome import (
     Outcome,
     PassDone,
     PilotDone,
+    Resumed,
     RowsSorted,
     StartChosen,
 )
 from gmmdask.pilot import FirstLook, first_look
 from gmmdask.place import Place
-from gmmdask.planning import Settings, check_workers, fit_plan, plan_fit, sample_sizes
+from gmmdask.planning import Settings, fit_plan, plan_fit, sample_sizes
 from gmmdask.progress import Progress, stored_classes
 from gmmdask.record import in_words, log_densities, passes_stage, versions
 from gmmdask.run import Run
@@ -122,7 +124,10 @@ class Job:
             self.callback(CheckpointDamaged("fit", self.checkpoint.damaged))
         if found is None:
             return Progress(data, self.settings.describe(), self._seed())
-        return found.resumed(data, self.settings, self.force)
+        assert self.checkpoint is not None
+        progress = found.resumed(data, self.settings, self.force)
+        self.callback(Resumed("fit", self.checkpoint.kept, progress.lap))
+        return progress
 
     def _seed(self) -> int:
         """The seed that was given, or drawn: from a copy if starts are still to be drawn as scikit-learn does."""
@@ -138,6 +143,18 @@ class Job:
 
     def run(self) -> Fitted:
         """Goes through all stages that are not behind yet."""
+        try:
+            return self._run()
+        except ChangedData:
+            raise
+        except BaseException as error:
+            if self.checkpoint is not None and self.checkpoint.kept:
+                error.add_note(
+                    f"The checkpoint {self.checkpoint.kept} is kept: --resume goes on from it (resume=True)."
+                )
+            raise
+
+    def _run(self) -> Fitted:
         limit = getattr(self.settings.algorithm, "max_iter", 0)
         source, plan = self.source, self.plan
         self.callback(FitStarted("fit", source.n, source.d, len(plan.parts), limit, self.executor.name))

@@ -216,6 +216,14 @@ class CheckpointWritten(Event):
 
 
 @dataclass(frozen=True)
+class Resumed(Event):
+    """A fit goes on from the checkpoint at `path`, after so many laps; None where no start had been chosen yet."""
+
+    path: str
+    lap: int | None
+
+
+@dataclass(frozen=True)
 class CheckpointDamaged(Event):
     """The newer of two checkpoints cannot be read, and the fit goes on from the older; `problem` says why."""
 

@@ -1,16 +1,20 @@
 """What a checkpoint holds of a fit, and how a fit goes on from it."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from gmmdask.algorithms import KEPT, Algorithm, Beginning, Online, State
+from gmmdask.checkpoint import Checkpoint
 from gmmdask.frame import Conjugate, Frame, Prior
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Outcome, Reason
 from gmmdask.pilot import FirstLook, Moments
+from gmmdask.place import Place
 from gmmdask.planning import Settings
 from gmmdask.record import fixed
 from gmmdask.run import Run
+from gmmdask.sources import Source
 from gmmdask.stats import Layout, Stats
 
 # What may differ where a resume is forced: neither the model nor what a state means depends on it.
@@ -31,6 +35,11 @@ class Progress:
     history: tuple[dict[str, Any], ...] = ()
     stages: tuple[dict[str, Any], ...] = ()
     forced: str = ""
+
+    @property
+    def lap(self) -> int | None:
+        """Laps that are behind; None where no start has been chosen yet."""
+        return max((run.state.laps for run in self.runs), default=None)
 
     def resumed(self, data: dict[str, Any], settings: Settings, force: bool) -> "Progress":
         """What a fit of data with this fingerprint goes on from, under the present `max_iter` and `tol`.
@@ -69,6 +78,13 @@ class Progress:
                 )
             told.extend(words)
         return "; ".join(told)
+
+
+def check_resumable(checkpoint: str | Path | Place, source: Source, settings: Settings, force: bool) -> None:
+    """ValueError if there is a checkpoint of other data or settings, which names them; `force` accepts some."""
+    found: Progress | None = Checkpoint(checkpoint, stored_classes(), resume=True).load()
+    if found is not None:
+        found.resumed(source.fingerprint(), settings, force)
 
 
 def continued(run: Run, settings: Settings, force: bool) -> Run:

@@ -497,6 +497,7 @@ FIT = ("fit", "ROWS", "-k", "3", "-o", "OUT")
 USAGE = [
     (*FIT, "--unknown"),
     (*FIT, "--resume"),
+    (*FIT, "--checkpoint-every", "5"),
     (*FIT, "--threads", "1", "--workers", "1"),
     (*FIT, "--scheduler", "tcp://127.0.0.1:9", "--threads", "2"),
     (*FIT, "--covariance", "round"),
@@ -627,7 +628,10 @@ def test_a_checkpoint_that_exists_needs_resume(data: dict[str, Path], tmp_path: 
     done(*words, "--resume")  # which may replace its own output
     assert bits(tmp_path / "m") == load_bits(before["m"], tmp_path / "before")
     assert "n_components: 3 then, 2 now" in failed(3, *words[:3], 2, *words[4:], "--resume", "--overwrite")
-    assert "m: exists already" in failed(3, *words[:3], 2, *words[4:], "--resume")  # not its own output
+    assert "n_components: 3 then, 2 now" in failed(3, *words[:3], 2, *words[4:], "--resume")  # why it is another's
+    np.save(tmp_path / "m", 0)
+    (tmp_path / "m.npy").replace(tmp_path / "m")
+    assert "m: exists already" in failed(3, *words, "--resume")
 
 
 def load_bits(data: bytes | None, path: Path) -> bytes:

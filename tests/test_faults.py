@@ -21,9 +21,10 @@ from click.testing import CliRunner, Result
 from gmmdask import GaussianMixture, container, place
 from gmmdask.checkpoint import Checkpoint
 from gmmdask.cli import main
+from gmmdask.cli._progress import describe
 from gmmdask.container import PREFIX, SCHEMA, FileError
 from gmmdask.model_file import Model, load_model, save_model
-from gmmdask.outcome import Event, PassDone
+from gmmdask.outcome import CheckpointWritten, Event, PassDone, PilotDone, Resumed
 from gmmdask.progress import stored_classes
 from gmmdask.storage import StorageError
 from gmmdask.stream import STATES
@@ -268,6 +269,65 @@ def test_a_fit_that_is_killed_at_any_moment_resumes_to_the_same_bits(
         process.kill()
     subprocess.run([*words, "--resume"], check=True, capture_output=True, env=environment)
     assert arrays_in(tmp_path / "m") == expected
+
+
+# --- what is told of it ------------------------------------------------------------------------------------------
+
+STAGES = {"the first look": (PilotDone, 1), "the start": (CheckpointWritten, 2), "pass 2": (PassDone, 3)}
+
+
+@pytest.mark.parametrize("behind", STAGES)
+def test_a_resumed_fit_says_what_is_behind_and_in_which_file(tmp_path: Path, behind: str) -> None:
+    kind, at = STAGES[behind]
+    seen, told = list[Event](), list[Event]()
+
+    def interrupt(event: Event) -> None:
+        seen.append(event)
+        if sum(isinstance(one, kind) for one in seen) == at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        estimator(tmp_path / "c", callbacks=(interrupt,)).fit(ROWS)
+    assert f"The checkpoint {tmp_path / 'c'} is kept: --resume goes on from it" in raised.value.__notes__[-1]
+    estimator(tmp_path / "c", callbacks=(told.append,)).fit(ROWS, resume=True)
+    (resumed,) = (event for event in told if isinstance(event, Resumed))
+    assert describe(resumed, 6) == f"resuming after {behind}, from {tmp_path / 'c'}"
+    assert told.index(resumed) == 0
+    assert [event.lap for event in told if isinstance(event, PassDone)] == list(range(1 + (resumed.lap or 0), 7))
+
+
+def test_the_command_tells_of_a_resume_and_how_often_it_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    np.save(tmp_path / "rows.npy", ROWS)
+    words = ("fit", tmp_path / "rows.npy", "-k", 3, "--seed", 0, "--tol", 0, "--checkpoint", tmp_path / "c")
+    saved = {}
+    for every in (0, 3600):
+        options = ("--max-iter", 4, "--checkpoint-every", every, "--log-format", "json", "-o", tmp_path / "m")
+        told = run(*words, *options).stderr
+        saved[every] = [json.loads(line)["event"] for line in told.splitlines()].count("CheckpointWritten")
+        if every == 0:
+            for path in (*tmp_path.glob("c*"), tmp_path / "m"):
+                path.unlink()
+    assert saved == {0: 2 + 4 + 1, 3600: 2 + 1}  # the first look, the start, the end
+    told = run(*words, "--max-iter", 5, "-o", tmp_path / "m", "--resume").stderr
+    assert f"resuming after pass 4, from {tmp_path / 'c'}" in told
+    again = run(*words, "--max-iter", 6, "-o", tmp_path / "m", "--resume", "--log-format", "json").stderr
+    first = json.loads(again.splitlines()[0])
+    assert (first["event"], first["path"], first["lap"]) == ("Resumed", str(tmp_path / "c"), 5)
+
+
+def test_another_fit_s_checkpoint_is_told_before_its_output(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", ROWS)
+    words = ("fit", tmp_path / "rows.npy", "-k", 3, "--seed", 0, "--checkpoint", tmp_path / "c", "-o", tmp_path / "m")
+    assert run(*words).exit_code == 0
+    other = run(*words, "--reg-covar", 1e-3, "--resume")
+    assert other.exit_code == 3
+    assert "reg_covar: 1e-06 then, 0.001 now" in other.stderr
+    assert "--resume goes on from it" not in other.stderr
+    (tmp_path / "m").write_bytes(b"something else")
+    foreign = run(*words, "--resume")
+    assert foreign.exit_code == 3
+    assert "m: exists already" in foreign.stderr
 
 
 # --- a damaged checkpoint ----------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from gmmdask.outcome import (
     PassDone,
     PilotDone,
     Published,
+    Resumed,
     RowsSorted,
     RowsWritten,
     RunEnded,
@@ -176,6 +177,9 @@ def describe(event: Event, max_iter: int) -> str:
             return f"warning: features {list(event.features)} are constant or linearly dependent"
         case FewDistinctRows():
             return f"warning: only {event.distinct} different rows for {event.components} components"
+        case Resumed():
+            behind = {None: "the first look", 0: "the start"}.get(event.lap, f"pass {event.lap}")
+            return f"resuming after {behind}, from {event.path}"
         case CheckpointDamaged():
             return f"warning: {event.problem}"
         case CheckpointWritten():

@@ -1,5 +1,6 @@
 """gmmdask fit: data -> model."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import click
@@ -67,6 +68,11 @@ from gmmdask.cli._options import (
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="Model file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False), help="File in which the fit saves itself.")
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(0),
+    help="Least seconds between checkpoints; 0 for one after each pass. [default: gmmdask.checkpoint-interval, 5]",
+)
 @click.option("--resume", is_flag=True, help="Continue from --checkpoint, if there is one.")
 @click.option("--force-resume", is_flag=True, help="As --resume, on moved data or other starts too.")
 @click.option("--memory-limit", help="What the fit may add to the process, such as 1GB.")
@@ -93,36 +99,26 @@ def command(data: str, output: str, overwrite: bool, resume: bool, force_resume:
     from gmmdask.cli._progress import Reporter
     from gmmdask.cli._tables import components, console, show
     from gmmdask.model_file import Model, save_model
-    from gmmdask.outputs import check_outputs, check_url
-    from gmmdask.place import is_url
-    from gmmdask.sources import addresses
 
     checkpoint, resume = options["checkpoint"], resume or force_resume
     if resume and checkpoint is None:
         raise click.UsageError("--resume needs --checkpoint.")
+    if options["checkpoint_every"] is not None and checkpoint is None:
+        raise click.UsageError("--checkpoint-every needs --checkpoint.")
     if checkpoint is not None and Path(checkpoint).resolve() == Path(output).resolve():
         raise click.UsageError("--checkpoint and --output name the same file.")
     source = open_weighted(data, options)
     with Reporter(options["log_format"]) as reporter, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they say are events, told by the reporter
         mixture = estimator(options, reporter)
-        replaces = overwrite or (resume and is_own(output, mixture, source))
-        if is_url(output):
-            check_url(output, replaces)
-        else:
-            check_outputs([output], replaces, inputs=addresses(source))
+        how = "force" if force_resume else resume
+        check_output(output, overwrite, how, mixture, source)
         where = open_where(*(options[name] for name in ("scheduler", "scheduler_file", "workers", "threads")))
         if options["dry_run"]:
             show(planned(source, mixture.settings(source), where), options["log_format"])
             return
-        try:
-            mixture.fit(source, scheduler=where, resume="force" if force_resume else resume)
-        except BaseException as error:
-            if checkpoint is not None and is_url(checkpoint):
-                error.add_note(f"If the checkpoint {checkpoint} was written, --resume goes on from it.")
-            elif checkpoint is not None and Path(checkpoint).exists():
-                error.add_note(f"The checkpoint {checkpoint} is kept: --resume goes on from it.")
-            raise
+        with interval(options["checkpoint_every"]):
+            mixture.fit(source, scheduler=where, resume=how)
     fitted = mixture.mixture_.by_weight()
     provenance = {**mixture.provenance_, "run_id": reporter.run_id}
     save_model(output, Model(fitted, provenance, feature_names=source.feature_names))
@@ -133,9 +129,43 @@ def command(data: str, output: str, overwrite: bool, resume: bool, force_resume:
         raise NotConverged(mixture.outcome_.sentence)
 
 
+def check_output(output: str, overwrite: bool, resume: bool | str, mixture: Any, source: Any) -> None:
+    """Refuses an output that may not be written: a resumed fit may replace its own.
+
+    Raises
+    ------
+    OutputError
+        If it exists already...
+    ValueError
+        ...unless the checkpoint is one of another fit, which is why the output is not this one's.
+    """
+    from gmmdask.outputs import OutputError, check_outputs, check_url
+    from gmmdask.place import is_url
+    from gmmdask.progress import check_resumable
+    from gmmdask.sources import addresses
+
+    replaces = overwrite or (bool(resume) and is_own(output, mixture, source))
+    try:
+        if is_url(output):
+            check_url(output, replaces)
+        else:
+            check_outputs([output], replaces, inputs=addresses(source))
+    except OutputError:
+        if resume:
+            check_resumable(mixture.checkpoint, source, mixture.settings(source), resume == "force")
+        raise
+
+
+def interval(seconds: float | None) -> AbstractContextManager[Any]:
+    """Sets how often a checkpoint is written, for a while."""
+    import dask
+
+    return nullcontext() if seconds is None else dask.config.set({"gmmdask.checkpoint-interval": seconds})
+
+
 def planned(source: Any, settings: Any, where: Any) -> dict[str, Any]:
     """What a fit would read and take; a cluster is asked for nothing but that it is there."""
-    from gmmdask.planning import forecast
+    from gmmdask.forecast import forecast
 
     try:
         return forecast(source, settings, where)
