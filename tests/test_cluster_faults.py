@@ -1,5 +1,6 @@
 """A cluster that fails in every way: the same bits, or an error that says what to do and a checkpoint to go on from."""
 
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import dask
 import numpy as np
@@ -24,9 +26,10 @@ from gmmdask.algorithms import Batch
 from gmmdask.cli import main
 from gmmdask.execution import ClusterError, Threads
 from gmmdask.execution.distributed import Cluster, local_cluster
+from gmmdask.forecast import check_workers, worker_bytes
 from gmmdask.model_file import load_model
 from gmmdask.outcome import Event, PassDone, PilotDone
-from gmmdask.planning import OVERHEAD_BYTES, Settings, check_workers, plan_fit
+from gmmdask.planning import Settings, plan_fit
 from gmmdask.sources import DataError, NpySource
 from gmmdask.start import Start
 from gmmdask.synthetic import random_mixture
@@ -36,6 +39,7 @@ from gmmdask.write import write_predictions
 
 N, D, K = 20_000, 4, 3
 ROWS = random_mixture(K, D, "full", seed=2).sample(N, np.random.default_rng(2))[0]
+SMALL = 700 << 20  # bytes of a worker that may take little
 SETTINGS = {"n_init": 1, "tol": 0, "sample_rows": 1000, "random_state": 3}
 
 pytestmark = pytest.mark.timeout(120)
@@ -79,16 +83,30 @@ class Deadly(NpySource):
     Parameters
     ----------
     marks : folder in which reads are counted.
+    death : how.
+    always : whether every later read kills too.
     """
 
-    def __init__(self, path: str, marks: Path, at: int) -> None:
+    def __init__(self, path: str, marks: Path, at: int, death: str = "exit", always: bool = False) -> None:
         super().__init__(path)
-        self.marks, self.at = marks, at
+        self.marks, self.at, self.death, self.always = marks, at, death, always
 
     def read(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        if start == 0 and next(n for n in count(1) if is_new(self.marks / str(n))) == self.at:
-            os._exit(1)
+        if start == 0:
+            now = next(n for n in count(1) if is_new(self.marks / str(n)))
+            if now == self.at or (self.always and now > self.at):
+                DEATHS[self.death]()
         return super().read(start, stop)
+
+
+def take_memory() -> None:
+    """Takes more than it may, until somebody ends the process."""
+    held = [np.ones(1 << 22) for _ in range(SMALL // (8 << 22))]
+    time.sleep(30)
+    raise AssertionError(f"{len(held)} arrays were taken, and nobody minded")
+
+
+DEATHS = {"exit": lambda: os._exit(1), "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL), "memory": take_memory}
 
 
 def is_new(mark: Path) -> bool:
@@ -99,24 +117,62 @@ def is_new(mark: Path) -> bool:
     return True
 
 
-@pytest.mark.parametrize("at", [1, 4], ids=["the pilot", "a pass"])
+@pytest.fixture(scope="module")
+def small() -> Iterator[LocalCluster]:
+    """A worker that its nanny kills when it takes too much, and starts again."""
+    options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "memory_limit": SMALL}
+    with LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster:
+        yield cluster
+
+
+PHASES = {"the pilot": 1, "a pass": 4}  # reads until then
+ALWAYS_RUN = ("exit", "the pilot"), ("memory", "a pass"), ("exit", "writing")
+
+
+def deaths(*phases: str) -> list[Any]:
+    """Every death in every phase; most of them are slow trials."""
+    pairs = [(death, phase) for death in DEATHS for phase in phases]
+    return [pytest.param(*pair, marks=[] if pair in ALWAYS_RUN else pytest.mark.slow) for pair in pairs]
+
+
+@pytest.mark.parametrize(("death", "phase"), deaths(*PHASES))
 def test_a_worker_that_dies_while_it_reads_changes_no_bit(
-    stored: str, client: Client, tmp_path: Path, undisturbed: bytes, at: int
+    stored: str, small: LocalCluster, tmp_path: Path, undisturbed: bytes, death: str, phase: str
 ) -> None:
-    assert bits(fit(Deadly(stored, tmp_path, at), client)) == undisturbed
+    with Client(small, set_as_default=False) as client:
+        assert bits(fit(Deadly(stored, tmp_path, PHASES[phase], death), client)) == undisturbed
     assert len(list(tmp_path.iterdir())) == 1 + 6 + 1  # a pilot, six laps, and one read again
 
 
+def test_a_task_that_takes_too_much_memory_everywhere_is_75_with_a_checkpoint_to_go_on_from(
+    stored: str, small: LocalCluster, tmp_path: Path, of_forty_laps: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "marks").mkdir()
+    greedy = Deadly(stored, tmp_path / "marks", 4, "memory", always=True)
+    monkeypatch.setattr(small.scheduler, "allowed_failures", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr("gmmdask.cli.fit.open_weighted", lambda data, options: greedy)
+        words = command(stored, tmp_path, "--scheduler", small.scheduler_address, "--checkpoint-every", "0")
+        ended = CliRunner().invoke(main, words)
+    assert ended.exit_code == 75, ended.output
+    told = json.loads(ended.stderr.splitlines()[-1])["message"]
+    assert re.search(r"part 0 \(rows 0 to [\d,]+\) killed tcp://127\.0\.0\.1:\d+ and 0 others before it\.", told)
+    assert re.search(rf"planned to take [\d,]+ bytes; that worker was allowed {SMALL:,} bytes, for 1 tasks at", told)
+    assert "give workers more, or fewer threads, or set a smaller memory_limit" in told
+    assert "--resume goes on from it" in told
+    assert forty_laps(stored, tmp_path, "--resume") == of_forty_laps
+
+
+@pytest.mark.parametrize(("death", "phase"), deaths("writing"))
 def test_a_worker_that_dies_while_predictions_are_written_changes_none(
-    stored: str, client: Client, tmp_path: Path
+    stored: str, small: LocalCluster, tmp_path: Path, death: str, phase: str
 ) -> None:
     mixture = random_mixture(K, D, "full", seed=2)
     (tmp_path / "marks").mkdir()
     write_predictions(mixture, NpySource(stored), tmp_path / "here", ("labels", "proba"), Threads(1), False)
-    with Cluster(client) as executor:
-        write_predictions(
-            mixture, Deadly(stored, tmp_path / "marks", 1), tmp_path / "there", ("labels", "proba"), executor, False
-        )
+    deadly = Deadly(stored, tmp_path / "marks", 1, death)
+    with Client(small, set_as_default=False) as client, Cluster(client) as executor:
+        write_predictions(mixture, deadly, tmp_path / "there", ("labels", "proba"), executor, False)
     assert len(list((tmp_path / "marks").iterdir())) == 2
     files = {
         name: {
@@ -214,20 +270,21 @@ def test_what_a_small_worker_is_refused_with_would_fit(tmp_path: Path, tasks: in
     np.save(tmp_path / "wide.npy", np.zeros((20_000, 40)))
     source, settings = NpySource(tmp_path / "wide.npy"), settings_of(300)
     memory = plan_fit(source, settings, Threads(1))[1]
-    enough = OVERHEAD_BYTES + tasks * memory.task
+    enough = worker_bytes(memory.task, tasks)
+    assert 0.8 * enough - tasks * memory.task > 150 << 20  # for the process itself
     check_workers(source, settings, Elsewhere(enough, tasks), memory)
     with pytest.raises(DataError, match=rf"tcp://there:1 may take {enough - 1:,} bytes; a task needs") as raised:
         check_workers(source, settings, Elsewhere(enough - 1, tasks), memory)
     assert f"{enough:,} bytes each" in str(raised.value)
     with pytest.raises(DataError, match="smaller chunks, or give workers"):
-        check_workers(source, settings, Elsewhere(OVERHEAD_BYTES + 1000, tasks), memory)
+        check_workers(source, settings, Elsewhere(worker_bytes(1000, tasks), tasks), memory)
 
 
 def test_the_memory_limit_that_a_refusal_names_fits(tmp_path: Path) -> None:
     np.save(tmp_path / "wide.npy", np.zeros((200_000, 40)))
     source, settings = NpySource(tmp_path / "wide.npy"), settings_of(100)
     memory = plan_fit(source, settings, Threads(1))[1]
-    small = Elsewhere(OVERHEAD_BYTES + memory.task * 9 // 10, 1)
+    small = Elsewhere(worker_bytes(memory.task * 9 // 10, 1), 1)
     with pytest.raises(DataError, match="Set memory_limit=") as raised:
         check_workers(source, settings, small, memory)
     named = int(re.search(r"memory_limit=([\d,]+)", str(raised.value)).group(1).replace(",", ""))

@@ -281,7 +281,7 @@ def test_a_read_is_tried_four_times(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", iter_batches)
     if failures == 4:
-        with pytest.raises(StorageError, match=r"a.parquet: rows 60 to 999 could not be read in 4 tries.*--resume"):
+        with pytest.raises(StorageError, match=r"a.parquet: rows 60 to 999 could not be read in 4 tries.*Try again"):
             list(source.read(0, 1000))
     else:
         assert np.concatenate(list(source.read(0, 1000))).tobytes() == ROWS.tobytes()

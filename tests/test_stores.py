@@ -22,10 +22,12 @@ from gmmdask.container import FileError
 from gmmdask.execution import Threads
 from gmmdask.execution.distributed import Cluster
 from gmmdask.outcome import CheckpointWritten, Event, PassDone
+from gmmdask.outputs import OutputError, partial_place
+from gmmdask.predict import Prediction
 from gmmdask.sources import DataError, StorageError
 from gmmdask.storage import Entrusted, NotEntrustedError, recall
 from gmmdask.synthetic import random_mixture
-from gmmdask.write import write_predictions
+from gmmdask.write import Sink, write_predictions
 
 SECRET = "xyzzy-never-to-be-seen"
 KEY = "AKIAPLUGHPLUGH"
@@ -109,6 +111,100 @@ def test_a_fit_lives_on_s3(options: dict[str, Any], expected: bytes, tmp_path: P
     with Threads(2) as executor:
         write_predictions(found.mixture_, source, tmp_path / "out", ("labels",), executor, overwrite=False)
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "out" / "labels", mode="r")[:], model.predict(ROWS))
+
+
+class Watched:
+    """Puts of an array count; after so many, a KeyboardInterrupt."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen, self.most, real = list[int](), 10**9, Sink._write
+
+        def counted(sink: Sink, rows: np.ndarray) -> None:
+            if len(self.seen) == self.most:
+                raise KeyboardInterrupt
+            self.seen.append(sink.first)
+            real(sink, rows)
+
+        monkeypatch.setattr(Sink, "_write", counted)
+
+
+def test_predictions_live_on_s3_and_are_gone_on_with(
+    options: dict[str, Any], cluster: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixture, whats = random_mixture(3, 2, "full", seed=5), ("labels", "proba")
+    out, inputs = Place("s3://bucket/out.zarr", options), Place("s3://bucket/rows.zarr", options)
+    zarr.create_array(tmp_path / "rows", data=ROWS, chunks=(1000, 2))
+    source = open_source(tmp_path / "rows")
+    with Threads(1) as executor:
+        write_predictions(mixture, source, tmp_path / "o", whats, executor, overwrite=False)
+    wanted = {what: zarr.open_array(tmp_path / "o" / what, mode="r")[:] for what in whats}
+
+    def found() -> dict[str, np.ndarray]:
+        return {what: zarr.open_array(str(out.below(what)), mode="r", storage_options=options)[:] for what in whats}
+
+    watched = Watched(monkeypatch)
+    watched.most = 3
+    with Threads(1) as executor:
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            write_predictions(mixture, source, out, whats, executor, overwrite=False)
+        assert "s3://bucket/.out.zarr.partial: --resume goes on" in stopped.value.__notes__[-1]
+        assert not out.exists()
+        with pytest.raises(OutputError, match=r"has left s3://bucket/\.out\.zarr\.partial"):
+            write_predictions(mixture, source, out, whats, executor, overwrite=False)
+        watched.most, before = 10**9, set(watched.seen)
+        watched.seen.clear()
+        write_predictions(mixture, source, out, whats, executor, overwrite=False, resume=True)
+        assert before | set(watched.seen) == {0, 1000, 2000, 3000}
+        assert len(set(watched.seen)) == 3  # all but the chunk that both arrays had
+        np.testing.assert_equal(found(), wanted)
+        assert not partial_place(out)[1].exists()
+        watched.seen.clear()
+        write_predictions(mixture, source, out, whats, executor, overwrite=False, resume=True)  # it is there
+        assert not watched.seen
+        with pytest.raises(OutputError, match=r"out\.zarr: exists already"):
+            write_predictions(mixture, source, out, whats, executor, overwrite=False)
+        with pytest.raises(OutputError, match="where the input is read from"):
+            write_predictions(mixture, open_source(inputs), inputs, whats, executor, overwrite=True)
+    monkeypatch.undo()
+    graphs: list[bytes] = []
+    get = Cluster.get
+    monkeypatch.setattr(
+        Cluster, "get", lambda self, graph, key: graphs.append(pickle.dumps(dict(graph))) or get(self, graph, key)
+    )
+    with Cluster(cluster) as there:
+        write_predictions(mixture.by_weight(), source, out, whats, there, overwrite=True)
+    assert graphs
+    assert SECRET.encode() not in b"".join(graphs)
+    assert not np.array_equal(found()["proba"], wanted["proba"])
+    np.testing.assert_allclose(np.sort(found()["proba"], axis=1), np.sort(wanted["proba"], axis=1), rtol=1e-9)
+
+
+def test_an_interrupted_copy_to_its_place_is_done_again(
+    memory: str, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    mixture, out = random_mixture(3, 2, "full", seed=5), Place(f"{memory}/out.zarr")
+    system, real, left = fsspec.filesystem("memory"), fsspec.filesystem("memory").cp_file, [7]
+
+    def some(*given: Any, **more: Any) -> Any:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return real(*given, **more)
+
+    with Threads(1) as executor:
+        monkeypatch.setattr(system, "cp_file", some)
+        with pytest.raises(KeyboardInterrupt):
+            write_predictions(mixture, open_source(local), out, ("labels",), executor, overwrite=False)
+        assert out.exists()
+        assert not out.below("zarr.json").exists()
+        write_predictions(mixture, open_source(local), out, ("labels",), executor, overwrite=False, resume=True)
+        expected = Prediction(mixture, "labels").of(ROWS)
+        np.testing.assert_array_equal(zarr.open_array(str(out.below("labels")), mode="r")[:], expected)
+        Place(f"{memory}/mine/notes.txt").write([b"not of gmmdask"])
+        with pytest.raises(OutputError, match="neither a Zarr array nor an earlier output"):
+            write_predictions(mixture, open_source(local), f"{memory}/mine", ("labels",), executor, overwrite=True)
 
 
 def test_a_bucket_that_is_not_there(options: dict[str, Any]) -> None:
@@ -200,7 +296,13 @@ def test_the_command_line_takes_credentials_from_the_environment(
     order = np.argsort(found.weights_)
     wanted = estimator().fit(ROWS)
     np.testing.assert_allclose(found.means_[order], wanted.means_[np.argsort(wanted.weights_)], rtol=1e-9)
-    assert SECRET not in done.output + again.output + more.output
+    predict = ["predict", "s3://bucket/rows.zarr", "-m", "s3://bucket/cli.gmm", "-o", "s3://bucket/cli.zarr"]
+    written = CliRunner().invoke(main, predict)
+    assert written.exit_code == 0, written.output
+    labels = zarr.open_array("s3://bucket/cli.zarr/labels", mode="r", storage_options=options)[:]
+    np.testing.assert_array_equal(labels, found.predict(ROWS))
+    assert CliRunner().invoke(main, predict).exit_code == 3
+    assert SECRET not in done.output + again.output + more.output + written.output
 
 
 # --- store objects -----------------------------------------------------------------------------------------------
@@ -366,7 +468,20 @@ def failures() -> list[BaseException]:
         botocore.EndpointConnectionError(endpoint_url="http://x"),
         botocore.ReadTimeoutError(endpoint_url="http://x"),
     ]
-    return [*found, obstore.GenericError("no answer")]
+    icechunk = pytest.importorskip("icechunk")
+    dead = "error getting object from object store dispatch failure | io error | tcp connect error"
+    return [*found, obstore.GenericError("no answer"), icechunk.IcechunkError(dead)]
+
+
+def refusals() -> list[BaseException]:
+    obstore, icechunk = pytest.importorskip("obstore.exceptions"), pytest.importorskip("icechunk")
+    denied = icechunk.IcechunkError("error getting object from object store service error: AccessDenied")
+    return [
+        PermissionError("Access Denied"),
+        obstore.PermissionDeniedError("no"),
+        obstore.UnauthenticatedError("who"),
+        denied,
+    ]
 
 
 class Failing:
@@ -392,22 +507,36 @@ def test_a_fit_goes_on_after_two_failures(local: Path, expected: bytes, monkeypa
     assert max(failing.seen.values()) > 2
 
 
-@pytest.mark.parametrize("number", range(9))
+@pytest.mark.parametrize("number", range(10))
 def test_what_may_pass_is_tried_again_and_then_told(local: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     error, source = failures()[number], open_source(local)
     with monkeypatch.context() as patch:
         Failing(patch, error, 2)
         assert b"".join(piece.tobytes() for piece in source.read(0, 500)) == ROWS[:500].tobytes()
     Failing(monkeypatch, error, 10**9)
-    with pytest.raises(StorageError, match=r"rows 250 to 499 \(from chunk c/1/0 on\) could not be read in 4 tries"):
-        list(source.read(250, 500))
-
-
-def test_a_chunk_without_rights_is_no_matter_of_decoding(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Failing(monkeypatch, PermissionError("Access Denied"), 10**9)
     with pytest.raises(
-        DataError, match=r"chunk c/[0-9]+/0 .* cannot be read \(PermissionError: Access Denied\).*rights"
-    ):
+        StorageError, match=r"rows 250 to 499 \(from chunk c/1/0 on\) could not be read in 4 tries"
+    ) as told:
+        list(source.read(250, 500))
+    assert "resume" not in str(told.value)  # there may be nothing to go on from: who has a checkpoint says so
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_chunk_without_rights_is_no_matter_of_decoding(
+    local: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    error = refusals()[number]
+    failing = Failing(monkeypatch, error, 10**9)
+    said = rf"chunk c/[0-9]+/0 .* cannot be read \({type(error).__name__}: {error}\).*rights"
+    with pytest.raises(DataError, match=said):
+        estimator().fit(local, scheduler="synchronous")
+    assert max(failing.seen.values()) == 1  # another try would give no other answer
+
+
+def test_what_an_icechunk_lacks_is_missing_for_good(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    icechunk = pytest.importorskip("icechunk")
+    Failing(monkeypatch, icechunk.IcechunkError("object store service error: NoSuchKey"), 10**9)
+    with pytest.raises(DataError, match=r"chunk c/[0-9]+/0 .* cannot be decoded \(IcechunkError: .*NoSuchKey"):
         estimator().fit(local, scheduler="synchronous")
 
 
