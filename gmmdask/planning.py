@@ -75,8 +75,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not 1 <= self.weight_concentration < inf:
             raise ValueError(
-                f"weight_concentration={self.weight_concentration}: expected a number of at least 1. Below 1 the prior "
-                "grows without bound as a weight goes to zero: no mixture is best. For fewer components, lower n_components."
+                f"weight_concentration={self.weight_concentration}: expected a number of at least 1. Below 1 the "
+                "prior is unbounded as a weight goes to zero: nothing is best. For fewer components lower n_components."
             )
         if self.refine is not None and self.start.method == SCALABLE:
             raise ValueError(

@@ -372,7 +372,7 @@ def test_a_prior_of_weights_does_not_keep_a_component_that_has_no_rows() -> None
 
 def test_a_concentration_is_a_setting_that_older_files_do_not_have(tmp_path: Path) -> None:
     for wrong in (0.5, 0, np.nan, np.inf):
-        with pytest.raises(ValueError, match=r"weight_concentration=.*at least 1\. Below 1 the prior grows"):
+        with pytest.raises(ValueError, match=r"weight_concentration=.*at least 1\. Below 1 the prior is unbounded"):
             GaussianMixture(2, weight_concentration=wrong).fit(EASY)
     with pytest.raises(ValueError, match="The 'weight_concentration' parameter of GaussianMixture must be"):
         GaussianMixture(2, weight_concentration="flat").fit(EASY)
