@@ -14,8 +14,9 @@ from threadpoolctl import threadpool_info
 
 from gmmdask.compiled import importable
 from gmmdask.execution import Executor, setting
+from gmmdask.forecast import worker_bytes
 from gmmdask.pilot import Findings, Pilot
-from gmmdask.planning import Settings, plan_fit, worker_bytes
+from gmmdask.planning import Settings, plan_fit
 from gmmdask.record import version, versions
 from gmmdask.sources import DataError, Source
 from gmmdask.task import Block, cut_blocks
@@ -24,7 +25,6 @@ PLACES = 16  # all over the data, where rows are looked at
 LOOK_SECONDS = 20.0
 MB = 1e6
 SMALL_CHUNK, LARGE_CHUNK = 256 << 10, 256 << 20  # bytes of rows: opening one costs more than reading it; a task holds 4
-PAUSE = 0.8  # of its memory, at which a worker takes no more tasks
 
 
 class Verdict(Enum):
@@ -281,7 +281,7 @@ def memory(source: Source, settings: Settings, executor: Executor, workers: Mapp
     if plan.peak > MEMORY_LIMIT:
         return Finding("memory", Verdict.CHANGE, told, "Set a --memory-limit, a smaller sample, or fewer threads.")
     for name, worker in workers.items():
-        needed = int(worker_bytes(plan.task, worker["threads"]) / PAUSE)
+        needed = worker_bytes(plan.task, worker["threads"])
         if worker["memory"] is not None and worker["memory"] < needed:
             has = f"{name} has {worker['memory'] / MB:,.0f} MB for {count(range(worker['threads']), 'thread')}"
             todo = f"Give workers {needed:,} bytes each, or fewer threads, or store the rows in smaller chunks."

@@ -2,14 +2,18 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gmmdask.place import Place
+from gmmdask.place import Place, reaching
+from gmmdask.storage import patiently
 
+HEADER = "zarr.json"  # of an array or group of Zarr, format 3
 MARK = "gmmdask"  # attribute of the Zarr groups that this package writes
 
 
@@ -62,12 +66,34 @@ def check_url(url: str, overwrite: bool) -> None:
         raise OutputError(f"{url}: exists already. Choose another name, or replace it (--overwrite).")
 
 
-def check_replaceable(path: Path) -> None:
+def check_group(place: Place, overwrite: bool, inputs: Sequence[str]) -> None:
+    """Refuses, before anything is made, a place where no Zarr group can be written; `inputs` are read meanwhile.
+
+    Raises
+    ------
+    OutputError
+        As of `check_outputs`, for paths and URLs.
+    """
+    if place.local is not None:
+        check_outputs([place.local], overwrite, inputs, folders=True)
+        return
+    target = f"{place.url.rstrip('/')}/"
+    if any(target.startswith(f"{name.rstrip('/')}/") or name.startswith(target) for name in inputs):
+        raise OutputError(f"{place}: this is where the input is read from. Choose another name.")
+    if place.exists():
+        if not overwrite:
+            raise OutputError(
+                f"{place}: exists already. Choose another name, or replace it with overwrite=True (--overwrite)."
+            )
+        check_replaceable(place)
+
+
+def check_replaceable(folder: Path | Place) -> None:
     """A folder is only replaced if it is a Zarr array, or a group of predictions: another one may hold anything."""
-    ours = header_of(path).get("node_type") == "array" or marker_of(path) is not None
-    if not ours and not (path / ".zarray").is_file():
+    ours = header_of(folder).get("node_type") == "array" or marker_of(folder) is not None
+    if not ours and not Place(folder).below(".zarray").exists():
         raise OutputError(
-            f"{path}: a folder that is neither a Zarr array nor an earlier output of gmmdask is not replaced. Use "
+            f"{folder}: a folder that is neither a Zarr array nor an earlier output of gmmdask is not replaced. Use "
             "another name, or remove it yourself."
         )
 
@@ -86,26 +112,63 @@ def replacing(outputs: Sequence[str | Path]) -> Iterator[list[Path]]:
             replace(place, path)
 
 
-def header_of(folder: Path) -> dict[str, Any]:
+def header_of(folder: Path | Place) -> dict[str, Any]:
     """The metadata of a Zarr array or group of format 3; nothing if there is none."""
     try:
-        found = json.loads((folder / "zarr.json").read_text())
-    except (OSError, ValueError):
+        with Place(folder).below(HEADER).open(b"{") as file:
+            found = json.loads(file.read())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         found = None
     return found if isinstance(found, dict) else {}
 
 
-def marker_of(folder: Path) -> dict[str, Any] | None:
+def marker_of(folder: Path | Place) -> dict[str, Any] | None:
     """What a group of predictions says of itself; None if it is none."""
     attributes = header_of(folder).get("attributes")
     found = attributes.get(MARK) if isinstance(attributes, dict) else None
     return found if isinstance(found, dict) else None
 
 
-def partial_place(path: str | Path) -> Path:
-    """Where an output is made that an interrupted run can go on with: a hidden folder beside it, of a fixed name."""
-    target = Path(path).resolve()
-    return target.parent / f".{target.name}.partial" / target.name
+def partial_place(place: Place) -> tuple[Place, Place]:
+    """Where an output is made that another run can go on with, and the hidden folder of a fixed name around it."""
+    if place.local is not None:
+        place = Place(place.local.resolve())
+    folder, _, name = place.url.rstrip("/").rpartition("/")
+    beside = Place(place)
+    beside.url = f"{folder}/.{name}.partial"
+    return beside.below(name), beside
+
+
+def remove(folder: Place) -> None:
+    """A folder and all in it; nothing if it is not there."""
+    if folder.local is not None:
+        if folder.local.exists():
+            shutil.rmtree(folder.local)
+        return
+    with reaching(folder):
+        system, path = folder.system()
+        if patiently(lambda: system.exists(path), str(folder)):
+            patiently(lambda: system.rm(path, recursive=True), str(folder), done="removed")
+
+
+def put_in_place(new: Place, place: Place) -> None:
+    """Brings a Zarr group to its place: renamed, or behind a URL copied by the store, with what makes it a group last.
+
+    An interruption behind a URL leaves the new one whole, so that this can be done again.
+    """
+    if new.local is not None and place.local is not None:
+        for stray in new.local.rglob("*.partial"):  # a write that was killed
+            stray.unlink()
+        replace(new.local, place.local.resolve())
+        return
+    remove(place)
+    with reaching(place):
+        (system, source), (_, target) = new.system(), place.system()
+        names = [name[len(source) :] for name in patiently(lambda: system.find(source), str(new))]
+        headers = sorted((name for name in names if name.endswith(f"/{HEADER}")), key=len, reverse=True)
+        for some in (sorted(set(names) - set(headers)), *([header] for header in headers)):
+            pairs = [source + name for name in some], [target + name for name in some]
+            patiently(partial(system.copy, *pairs), str(place), done="written")
 
 
 def replace(new: Path, path: Path) -> None:

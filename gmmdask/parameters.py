@@ -1,5 +1,6 @@
 """What the parameters of the estimator may be; scikit-learn checks them when a fit begins."""
 
+import re
 from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -56,14 +57,18 @@ def reg_covar_under(prior: str | None, reg_covar: float) -> float:
     return 0.0
 
 
+GROUPS = r"\s*\d{1,3}(,\d{3})+(?![\d,.])"  # as messages print numbers; "1,5" is none of these
+
+
 def bytes_of(limit: int | str | None) -> int | None:
     """A memory limit as a number; ValueError if the text is none."""
     if not isinstance(limit, str):
         return None if limit is None else int(limit)
     try:
-        return int(parse_bytes(limit))
+        return int(parse_bytes(limit.replace(",", "") if re.match(GROUPS, limit) else limit))
     except ValueError as error:
-        raise ValueError(f"memory_limit={limit!r}: expected bytes, or a text such as '1GB'.") from error
+        expected = "expected bytes, such as 1,500,000,000 or 1500000000, or a text such as '1.5GB'"
+        raise ValueError(f"memory_limit={limit!r}: {expected}.") from error
 
 
 NOT_OF_STREAMS = {  # what `partial_fit` cannot do: the value it needs, and what it does instead

@@ -65,6 +65,17 @@ class Place:
         place.url += ending
         return place
 
+    def below(self, name: str) -> "Place":
+        """The place of this name in the folder that this one is."""
+        place = Place(self)
+        place.url = f"{self.url.rstrip('/')}/{name}"
+        return place
+
+    @property
+    def options(self) -> dict[str, Any] | None:
+        """The storage options, to be handed on at once to what opens the URL; None if there are none."""
+        return None if self.entrusted is None else dict(self.entrusted.value)
+
     def system(self) -> tuple[Any, str]:
         """The file system of fsspec, as it is now, and the path in it."""
         system, path = open_system(self.url, self.entrusted)

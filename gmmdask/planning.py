@@ -1,6 +1,5 @@
 """What a fit will do and take, from data and settings alone, before anything is read."""
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -171,9 +170,9 @@ def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Pl
     Raises
     ------
     DataError
-        If what cannot shrink does not fit: storage chunks, the sample, or the statistics.
+        If what cannot shrink does not fit: storage chunks, the sample, the statistics, or rows that are always kept.
     """
-    k, d, limit = settings.start.n_components, source.d, settings.memory_limit
+    k, limit = settings.start.n_components, settings.memory_limit
     if source.n < k:
         raise DataError(
             f"{source.name}: Expected n_samples >= n_components but got n_components = {k}, n_samples = {source.n}. "
@@ -184,98 +183,75 @@ def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Pl
             f"{source.name}: a sample of sample_rows={settings.sample_rows} rows cannot start {k} components. Set "
             f"sample_rows to {k} or more, better {100 * k}."
         )
-    plan = fit_plan(source, settings)
-    rows = plan.block_rows
-    reading = max(source.read_bytes(part.start, part.stop) for part in plan.parts)
-
-    def task_bytes(rows: int) -> int:
-        pilot = 8 * rows * (3 * d + 4) + 24 * d * d
-        weighing = 0 if source.weights is None else 8 * rows * (d + 8)  # rows without weight are left out of a copy
-        starting = scalable.peak_bytes(settings.family, k, d, rows) if settings.start.by_passes else 0
-        return reading + weighing + 16 * rows * d + max(pilot, starting, peak_bytes(settings.family, k, d, rows))
-
+    plan, task, driver = shrunk(source, settings)
+    cache, cached = caching(source, settings, executor, CACHE_BYTES if limit is None else limit - driver - task)
     if limit is not None:
-        driver = driver_bytes(source, settings)
-        while task_bytes(rows) > min(limit // 4, limit - driver) and rows > MIN_BLOCK_ROWS:
+        if bytes_needed(task, driver, cached) > limit:
+            raise too_little(source, settings, executor)
+        executor.limit_tasks(max(1, (limit - driver - cached) // task))
+    return plan, Memory(task, driver, executor.tasks_at_once, cache, cached)
+
+
+def shrunk(source: Source, settings: Settings) -> tuple[Plan, int, int]:
+    """The plan with blocks that fit, if blocks of any size do; bytes of a task, and of the driver."""
+    plan, limit, driver = fit_plan(source, settings), settings.memory_limit, driver_bytes(source, settings)
+    rows, reading = plan.block_rows, reading_bytes(source, plan)
+    if limit is not None:
+        while reading + rows_bytes(source, settings, rows) > min(limit // 4, limit - driver) and rows > MIN_BLOCK_ROWS:
             rows //= 2
-        if task_bytes(rows) > limit // 4:
-            least = least_limit(source, settings, task_bytes(rows))
-            raise DataError(
-                f"{source.name}: a task needs {task_bytes(rows):,} bytes, of which {reading:,} hold storage chunks of "
-                f"{source.chunk_rows} rows; memory_limit={limit:,} allows a quarter of it, {limit // 4:,}. Store the "
-                f"data in smaller chunks, or allow memory_limit={least:,}."
-            )
-    task, driver = task_bytes(rows), driver_bytes(source, settings)
-    if limit is not None and driver + task > limit:
-        least = least_limit(source, settings, task)
-        raise DataError(
+    return replace(plan, block_rows=rows), reading + rows_bytes(source, settings, rows), driver
+
+
+def reading_bytes(source: Source, plan: Plan) -> int:
+    """Of storage chunks, as a task holds them at most."""
+    return max(source.read_bytes(part.start, part.stop) for part in plan.parts)
+
+
+def rows_bytes(source: Source, settings: Settings, rows: int) -> int:
+    """Of blocks of so many rows and the work on them, in one task."""
+    family, k, d = settings.family, settings.start.n_components, source.d
+    pilot = 8 * rows * (3 * d + 4) + 24 * d * d
+    weighing = 0 if source.weights is None else 8 * rows * (d + 8)  # rows without weight are left out of a copy
+    starting = scalable.peak_bytes(family, k, d, rows) if settings.start.by_passes else 0
+    return weighing + 16 * rows * d + max(pilot, starting, peak_bytes(family, k, d, rows))
+
+
+def bytes_needed(task: int, driver: int, cached: int) -> int:
+    """The least limit under which these fit: a task takes a quarter of it at most."""
+    return max(4 * task, driver + task + cached)
+
+
+def too_little(source: Source, settings: Settings, executor: Executor) -> DataError:
+    """What to say where a limit does not suffice: what needs how much, and the one limit that does."""
+    plan, task, driver = shrunk(source, settings)
+    limit, cached = settings.memory_limit or 0, caching(source, settings, executor, 0)[1]
+    least = least_limit(source, settings, executor)
+    if 4 * task > limit:
+        return DataError(
+            f"{source.name}: a task needs {task:,} bytes, of which {reading_bytes(source, plan):,} hold storage chunks "
+            f"of {source.chunk_rows} rows; memory_limit={limit:,} allows a quarter of it, {limit // 4:,}. Store the "
+            f"data in smaller chunks, or allow memory_limit={least:,}."
+        )
+    if driver + task > limit:
+        return DataError(
             f"{source.name}: the driver needs {driver:,} bytes and a task {task:,}; memory_limit={limit:,}. Allow "
             f"memory_limit={least:,}, or set a smaller sample_rows."
         )
-    cache, cached = caching(source, settings, executor, CACHE_BYTES if limit is None else limit - driver - task)
-    if limit is not None:
-        executor.limit_tasks(max(1, (limit - driver - cached) // task))
-    return replace(plan, block_rows=rows), Memory(task, driver, executor.tasks_at_once, cache, cached)
+    return DataError(
+        f"{source.name}: cache='always' would keep {cached:,} bytes of rows, and memory_limit={limit:,} leaves "
+        f"{limit - driver - task:,} for them. Allow memory_limit={least:,}, or set cache='auto'."
+    )
 
 
-def worker_bytes(task: int, tasks: int) -> int:
-    """What a worker process takes that runs so many tasks at the same time."""
-    return task * tasks + OVERHEAD_BYTES
-
-
-def check_workers(source: Source, settings: Settings, executor: Executor, memory: Memory) -> None:
-    """DataError if a worker may take less memory than its tasks will, with the setting that would fit."""
-    for name, (limit, tasks) in executor.rooms.items():
-        needed = worker_bytes(memory.task, tasks)
-        if limit >= needed:
-            continue
-        allowed = (limit - OVERHEAD_BYTES) // tasks
-        smaller = least_limit(source, settings, allowed)
-        remedy = "Store the data in smaller chunks, or give workers"
-        with suppress(DataError):
-            if plan_fit(source, replace(settings, memory_limit=smaller), executor)[1].task <= allowed:
-                remedy = f"Set memory_limit={smaller:,}, or give workers"
-        raise DataError(
-            f"{source.name}: {name} may take {limit:,} bytes; a task needs {memory.task:,}, and {tasks} at once with "
-            f"all else {needed:,}. {remedy} {needed:,} bytes each or fewer threads."
-        )
-
-
-def forecast(source: Source, settings: Settings, executor: Executor) -> dict[str, Any]:
-    """What a fit will read and take, as JSON values; sizes are in bytes, those of rows as they are once decoded.
-
-    `reads_at_most` counts the first look, and no lap that finds its rows in memory.
-
-    Raises
-    ------
-    DataError
-        As of `plan_fit`.
-    """
-    plan, memory = plan_fit(source, settings, executor)
-    sample, held_out = sample_sizes(source, settings)
-    laps, whole = getattr(settings.algorithm, "max_iter", 0), source.n <= sample
-    return {
-        "data": source.name,
-        "rows": source.n,
-        "features": source.d,
-        "dtype": str(source.dtype),
-        "runs_on": executor.name,
-        "parts": len(plan.parts),
-        "chunk_rows": source.chunk_rows,
-        "block_rows": plan.block_rows,
-        "steps_per_lap": plan.steps if settings.algorithm.mini_batches else 1,
-        "laps_at_most": laps,
-        "reads_at_most": 1 if whole or memory.cache else 1 + laps,
-        "bytes_per_pass": source.n * source.d * source.dtype.itemsize,
-        "sample_rows": min(sample, source.n),
-        "held_out_rows": 0 if whole else min(held_out, source.n - sample),
-        "task_bytes": memory.task,
-        "tasks_at_once": memory.tasks,
-        "driver_bytes": memory.driver,
-        "cached_bytes": memory.cached,
-        "peak_bytes": memory.peak,
-        "memory_limit": settings.memory_limit,
-    }
+def least_limit(source: Source, settings: Settings, executor: Executor) -> int:
+    """The smallest limit above that of the settings under which all fits: what is needed grows with it, but less."""
+    limit, needed = -1, settings.memory_limit or 0
+    while needed > limit:
+        limit = needed
+        allowed = replace(settings, memory_limit=limit)
+        _, task, driver = shrunk(source, allowed)
+        needed = bytes_needed(task, driver, caching(source, allowed, executor, limit - driver - task)[1])
+    return limit
 
 
 def caching(source: Source, settings: Settings, executor: Executor, budget: int) -> tuple[bool, int]:
@@ -287,21 +263,7 @@ def caching(source: Source, settings: Settings, executor: Executor, budget: int)
         return False, 0
     if settings.cache == "auto":
         return here and size <= budget, size if here and size <= budget else 0
-    if here and settings.memory_limit is not None and size > budget:
-        raise DataError(
-            f"{source.name}: cache='always' would keep {size:,} bytes of rows, and memory_limit="
-            f"{settings.memory_limit:,} leaves {max(budget, 0):,} for them. Allow memory_limit="
-            f"{settings.memory_limit + size - budget:,}, or set cache='auto'."
-        )
     return True, size if here else 0
-
-
-def least_limit(source: Source, settings: Settings, task: int) -> int:
-    """The smallest limit under which a task and the driver fit; the driver's sample grows with it, but less."""
-    limit = 4 * task
-    while (needed := driver_bytes(source, replace(settings, memory_limit=limit)) + task) > limit:
-        limit = needed
-    return limit
 
 
 def driver_bytes(source: Source, settings: Settings) -> int:

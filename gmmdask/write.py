@@ -1,10 +1,9 @@
 """Predictions written to Zarr chunk by chunk; a run that was interrupted is gone on with where it stopped."""
 
 import json
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,23 @@ import numpy as np
 import zarr
 
 from gmmdask.densities import check_features
+from gmmdask.estep import peak_bytes
 from gmmdask.execution import Executor, one_thread
+from gmmdask.forecast import check_rooms
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Callback, RowsWritten, StartedOver
-from gmmdask.outputs import MARK, OutputError, check_outputs, marker_of, partial_place
-from gmmdask.outputs import replace as put_in_place
+from gmmdask.outputs import MARK, OutputError, check_group, header_of, marker_of, partial_place, put_in_place, remove
+from gmmdask.place import Place, PlaceError, reaching
 from gmmdask.plan import Plan, Slice, make_plan
 from gmmdask.predict import Evaluator, Prediction
 from gmmdask.record import versions
 from gmmdask.sources import Source, addresses, regular_edges
 from gmmdask.sources.zarr import chunk_finder
+from gmmdask.storage import patiently
 from gmmdask.task import Block, Data
 
 RUN = "predict"  # what its events are of
+COPIES = 4  # of a chunk of values: held, joined, cut off, encoded
 PASSES, LEAST_PARTS = 50, 4  # about so many passes, of at least so many parts for each task that runs beside others
 
 
@@ -34,12 +37,12 @@ class Sink:
 
     Parameters
     ----------
-    path : of a Zarr array: an address, which travels to workers.
+    place : of a Zarr array: an address, which travels to workers.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, place: Place) -> None:
         # the setting is an open array's, not the store's: without it, a chunk of zeros would be left out
-        self.array = zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
+        self.place, self.array = place, open_array(place, "r+").with_config({"write_empty_chunks": True})
         self.first = -1
         self.held: list[np.ndarray] = []
 
@@ -50,26 +53,35 @@ class Sink:
         if sum(map(len, self.held)) >= self.array.chunks[0]:
             rows = np.concatenate(self.held)
             whole = len(rows) - len(rows) % self.array.chunks[0]
-            self.array[self.first : self.first + whole] = rows[:whole]
+            self._write(rows[:whole])
             self.first, self.held = self.first + whole, [rows[whole:]] if whole < len(rows) else []
 
     def close(self) -> None:
         if self.held:
-            rows = np.concatenate(self.held)
+            self._write(np.concatenate(self.held))
+
+    def _write(self, rows: np.ndarray) -> None:
+        def put() -> None:
             self.array[self.first : self.first + len(rows)] = rows
+
+        if self.place.local is not None:
+            put()
+            return
+        with reaching(self.place):
+            patiently(put, f"{self.place}: rows {self.first} to {self.first + len(rows) - 1}", done="written")
 
 
 @dataclass(frozen=True, eq=False)
 class Write:
-    """The work of a pass: values go to Zarr arrays of the predictions' names below `folder`, and row counts add."""
+    """The work of a pass: values go to Zarr arrays of the predictions' names in `folder`, and row counts add."""
 
     predictions: tuple[Prediction, ...]
-    folder: str
+    folder: Place
     name: str
 
     def __call__(self, blocks: Iterable[Block]) -> int:
         evaluate = Evaluator(self.predictions, self.name)
-        sinks = [Sink(f"{self.folder}/{prediction.what}") for prediction in self.predictions]
+        sinks = [Sink(self.folder.below(prediction.what)) for prediction in self.predictions]
         count = 0
         for block in blocks:
             count += len(block.rows)
@@ -80,10 +92,44 @@ class Write:
         return count
 
 
+@dataclass(frozen=True, eq=False)
+class Writing:
+    """How predictions are written, made before anything is read.
+
+    Parameters
+    ----------
+    edges : (c + 1,) row numbers at which chunks of the arrays begin, where they are as long as the source's; and n.
+    task : bytes of a task at most.
+    """
+
+    predictions: tuple[Prediction, ...]
+    edges: np.ndarray
+    plan: Plan
+    task: int
+
+    @property
+    def chunk(self) -> int:
+        """Rows of a chunk of the arrays."""
+        return int(np.gcd.reduce(self.edges[1:-1])) or int(self.edges[-1])
+
+
+def plan_writing(mixture: Mixture, source: Source, whats: tuple[str, ...], threshold: float | None = None) -> Writing:
+    """The plan of predictions of these kinds, and the memory of a task."""
+    predictions = tuple(Prediction(mixture, what, threshold) for what in whats)
+    edges = regular_edges(source.n, source.chunk_rows) if source.divisible else source.edges
+    plan = make_plan(edges, source.d, predictions[0].block_rows)
+    writing = Writing(predictions, edges, plan, 0)
+    k, d, rows = mixture.n_components, source.d, plan.block_rows
+    reading = max(source.read_bytes(part.start, part.stop) for part in plan.parts)
+    width = sum(8 * (k if prediction.what == "proba" else 1) for prediction in predictions)
+    held = COPIES * width * min(writing.chunk + rows, source.n)
+    return replace(writing, task=reading + 16 * rows * d + peak_bytes(mixture.family, k, d, rows) + held)
+
+
 def write_predictions(
     mixture: Mixture,
     source: Source,
-    path: str | Path,
+    path: str | Path | Place,
     whats: tuple[str, ...],
     executor: Executor,
     overwrite: bool,
@@ -99,6 +145,7 @@ def write_predictions(
 
     Parameters
     ----------
+    path : of the group, or its URL.
     threshold : log density below which a row is an "outlier", if these are wanted.
     resume : whether what an interrupted run has left is gone on with: finished chunks are not computed again.
     emit : receives `RowsWritten`, and `StartedOver` where `resume` finds what belongs to other data, another mixture...
@@ -108,38 +155,44 @@ def write_predictions(
     OutputError
         If something is at `path` and `overwrite` is false, or if it is where the rows are; or if an interrupted run
         has left something, and neither `resume` nor `overwrite` says what to do with it.
+    DataError
+        If a worker may take less memory than its tasks will.
     """
     check_features(mixture, source)
+    target = Place(path)
     told = {"data": source.fingerprint(), "mixture": mixture.digest, "threshold": threshold, "versions": versions()}
     marker = json.loads(json.dumps({"what": list(whats), **told}))
-    if resume and marker_of(Path(path)) == marker:
+    if resume and marker_of(target) == marker:
         return  # it was completed before
-    check_outputs([path], overwrite, inputs=addresses(source), folders=True)
-    predictions = tuple(Prediction(mixture, what, threshold) for what in whats)
-    edges = regular_edges(source.n, source.chunk_rows) if source.divisible else source.edges
-    plan = make_plan(edges, source.d, predictions[0].block_rows)
-    with kept_beside(path, marker, overwrite, resume, emit) as place:
-        arrays = [opened(place / prediction.what, edges, prediction) for prediction in predictions]
-        todo = unfinished(plan, edges, arrays)
-        data = Data(source, plan, executor)
+    moving = resume and not header_of(target) and marker_of(partial_place(target)[0]) == marker  # to a URL, perhaps
+    if target.local is not None or not moving:
+        check_group(target, overwrite, addresses(source))
+    writing = plan_writing(mixture, source, whats, threshold)
+    check_rooms(source, executor, writing.task)
+    executor.planned = writing.task
+    if target.entrusted is not None:
+        executor.deliver(target.entrusted.parcel)
+    with kept_beside(target, marker, overwrite, resume, emit) as place:
+        arrays = [opened(place.below(prediction.what), writing, prediction) for prediction in writing.predictions]
+        todo = unfinished(writing.plan, writing.edges, arrays)
+        data = Data(source, writing.plan, executor)
         with one_thread():
             progress = Progress(source.n, todo, emit)
             for slices in in_passes(todo, source, executor.width):
-                progress.add(data.sums(Write(predictions, str(place), source.name), slices))
+                progress.add(data.sums(Write(writing.predictions, place, source.name), slices))
 
 
 @contextmanager
-def kept_beside(path: str | Path, marker: Any, overwrite: bool, resume: bool, emit: Callback) -> Iterator[Path]:
-    """A place beside `path` for a Zarr group with this marker, which takes the place of `path` when it is complete.
+def kept_beside(target: Place, marker: Any, overwrite: bool, resume: bool, emit: Callback) -> Iterator[Place]:
+    """A place beside `target` for a Zarr group with this marker, which takes the place of `target` when it is complete.
 
     If the block fails over the data, all is removed; otherwise it is kept for another run.
     """
-    place = partial_place(path)
-    beside = place.parent
+    place, beside = partial_place(target)
     if beside.exists():
         if not (resume or overwrite):
             raise OutputError(
-                f"{path}: an interrupted run, or one that is still under way, has left {beside}. Go on with it by "
+                f"{target}: an interrupted run, or one that is still under way, has left {beside}. Go on with it by "
                 "resume=True (--resume), or remove it by overwrite=True (--overwrite)."
             )
         found = marker_of(place) or {}
@@ -148,36 +201,46 @@ def kept_beside(path: str | Path, marker: Any, overwrite: bool, resume: bool, em
             if resume:
                 what = "other " + ", ".join(different) if found else "nothing that can be gone on with"
                 emit(StartedOver(RUN, f"{beside} holds {what}. It was removed."))
-            shutil.rmtree(beside)
+            remove(beside)
     if not place.exists():
-        beside.mkdir(exist_ok=True)
-        zarr.open_group(str(place), mode="w", attributes={MARK: marker})
+        with reaching(place):
+            zarr.open_group(str(place), mode="w", attributes={MARK: marker}, storage_options=place.options)
     try:
         yield place
-        for stray in place.rglob("*.partial"):  # a write that was killed
-            stray.unlink()
-        put_in_place(place, Path(path).resolve())
-    except (ValueError, TypeError):
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+        put_in_place(place, target)
     except BaseException as error:
-        error.add_note(f"What was written is kept in {beside}: --resume goes on from it.")
+        if isinstance(error, ValueError | TypeError) and not isinstance(error, PlaceError):
+            with suppress(OSError):
+                remove(beside)
+        else:
+            error.add_note(f"What was written is kept in {beside}: --resume goes on from it.")
         raise
-    shutil.rmtree(beside, ignore_errors=True)
+    with suppress(OSError):
+        remove(beside)
 
 
-def opened(place: Path, edges: np.ndarray, prediction: Prediction) -> "zarr.Array[Any]":
+def open_array(place: Place, mode: Any) -> "zarr.Array[Any]":
+    """The array at a place."""
+    with reaching(place):
+        return patiently(
+            lambda: zarr.open_array(str(place), mode=mode, storage_options=place.options), str(place), done="opened"
+        )
+
+
+def opened(place: Place, writing: Writing, prediction: Prediction) -> "zarr.Array[Any]":
     """The array of a prediction: as an interrupted run has left it, or a new one."""
-    if (place / "zarr.json").exists():
-        return zarr.open_array(str(place), mode="r")
+    if header_of(place):
+        return open_array(place, "r")
     k = prediction.mixture.n_components
-    return zarr.create_array(
-        str(place),
-        shape=(int(edges[-1]), *prediction.columns),
-        chunks=(int(np.gcd.reduce(edges[1:-1])) or int(edges[-1]), *prediction.columns),
-        dtype=np.min_scalar_type(k - 1) if prediction.what == "labels" else prediction.dtype,
-        config={"write_empty_chunks": True},
-    )
+    with reaching(place):
+        return zarr.create_array(
+            str(place),
+            shape=(int(writing.edges[-1]), *prediction.columns),
+            chunks=(writing.chunk, *prediction.columns),
+            dtype=np.min_scalar_type(k - 1) if prediction.what == "labels" else prediction.dtype,
+            config={"write_empty_chunks": True},
+            storage_options=place.options,
+        )
 
 
 def unfinished(plan: Plan, edges: np.ndarray, arrays: Sequence["zarr.Array[Any]"]) -> tuple[Slice, ...]:

@@ -18,7 +18,8 @@ from gmmdask.cli import main
 from gmmdask.doctor import Finding, Verdict, examine
 from gmmdask.execution import Threads
 from gmmdask.execution.distributed import Cluster
-from gmmdask.planning import OVERHEAD_BYTES, Settings, plan_fit
+from gmmdask.forecast import WORKER_BYTES
+from gmmdask.planning import Settings, plan_fit
 from gmmdask.sources import NpySource, open_source
 from gmmdask.start import Start
 
@@ -170,7 +171,7 @@ def test_workers_with_too_little_memory_are_found(tmp_path: Path) -> None:
     assert finding.verdict is Verdict.CHANGE
     assert "tcp://a:1 has 100 MB for 4 threads" in finding.found
     needed = int(finding.todo.removeprefix("Give workers ").partition(" bytes")[0].replace(",", ""))
-    assert OVERHEAD_BYTES + 4 * plan_fit(source, settings(), executor)[1].task <= 0.8 * (needed + 1)
+    assert WORKER_BYTES + 4 * plan_fit(source, settings(), executor)[1].task <= 0.8 * (needed + 1)
     assert of_workers(needed - 1).verdict is Verdict.CHANGE
     assert of_workers(needed).verdict is of_workers(None).verdict is Verdict.FINE
 

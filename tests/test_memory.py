@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gmmdask import GaussianMixture, open_source
-from gmmdask.algorithms import Batch
+from gmmdask.algorithms import ALGORITHMS, Algorithm, Batch
 from gmmdask.covariance import FAMILIES
 from gmmdask.estep import EStep, ESteps, available, peak_bytes
 from gmmdask.execution import Executor, Threads, one_thread
 from gmmdask.execution.local import available_cores
 from gmmdask.frame import Frame
 from gmmdask.job import Job
+from gmmdask.parameters import bytes_of
 from gmmdask.pilot import Pilot
 from gmmdask.plan import make_plan
 from gmmdask.planning import OVERHEAD_BYTES, Memory, Settings, plan_fit
@@ -27,6 +30,7 @@ from gmmdask.sources.weights import weighted
 from gmmdask.start import Start
 from gmmdask.synthetic import random_mixture
 from gmmdask.task import Block, Data
+from gmmdask.testing.strategies import LAW
 
 MB = 10**6
 
@@ -191,6 +195,42 @@ def test_what_does_not_fit_is_refused_with_the_limit_that_would(name: str) -> No
     _, memory = plan_fit(source, fits, Threads(1))
     assert memory.task * 1 + memory.driver <= enough
     refused(source, Settings(**{**vars(chosen), "memory_limit": int(0.8 * enough)}))  # and it is not far too much
+
+
+@LAW
+@given(
+    chunks=st.integers(2, 200),
+    chunk_rows=st.integers(100, 10**6),
+    d=st.integers(1, 40),
+    k=st.integers(1, 60),
+    algorithm=st.sampled_from([Batch(), *(kind() for kind in ALGORITHMS.values())]),
+    method=st.sampled_from(["kmeans", "random"]),
+    cache=st.sampled_from(["never", "auto", "always"]),
+    limit=st.integers(0, 10**9),
+)
+def test_one_limit_is_named_and_all_fits_under_it(
+    chunks: int, chunk_rows: int, d: int, k: int, algorithm: Algorithm, method: str, cache: str, limit: int
+) -> None:
+    source, start = Shaped(chunks * chunk_rows, d, chunk_rows), Start("full", k, method)
+    chosen = Settings(start, algorithm, memory_limit=limit, cache=cache)
+    try:
+        plan_fit(source, chosen, Threads(1))
+    except DataError:
+        enough = refused(source, chosen)
+        assert enough > limit
+        assert plan_fit(source, replace(chosen, memory_limit=enough), Threads(1))[1].peak <= enough
+
+
+@given(limit=st.integers(1, 10**15))
+def test_a_limit_may_be_given_as_messages_print_it(limit: int) -> None:
+    assert bytes_of(f"{limit:,}") == bytes_of(f"{limit:_}") == bytes_of(str(limit)) == bytes_of(limit) == limit
+    assert bytes_of(f" {limit:,} B") == limit
+
+
+@pytest.mark.parametrize("text", ["1,5GB", "1,23", "1,2345", "12,,345", "1234,567", "much", "1,234.5,6"])
+def test_what_is_no_limit(text: str) -> None:
+    with pytest.raises(ValueError, match=rf"memory_limit='{text}': expected bytes, such as 1,500,000,000"):
+        bytes_of(text)
 
 
 def test_storage_chunks_are_blamed_where_they_are_to_blame() -> None:
