@@ -180,8 +180,8 @@ def cheap_pairs(mixture: Mixture, most: int) -> list[tuple[int, int]]:
     """Pairs of components that may cost little to merge, the cheapest first.
 
     By (π_i + π_j) log(1 + π_i π_j/(π_i + π_j)² D²), D² the squared Mahalanobis distance of the lighter one's mean from
-    the heavier one. It is twice the bound of Runnalls (2007) on the cost, if the lighter one had the other's
-    covariance; components of very few rows are cheap wherever they lie.
+    the heavier one. It is twice the bound of Runnalls (2007) on the cost, if the lighter one had the covariance of the
+    other; components of very few rows are cheap wherever they lie.
     """
     k, weights = mixture.n_components, mixture.weights
     far = np.empty((k, k))
