@@ -22,6 +22,7 @@ SECTIONS = {
     "cluster": "On a cluster",
     "passes": "Passes",
     "stream": "Streams",
+    "rare": "Rare far clusters",
 }
 
 
@@ -115,6 +116,12 @@ def test_stream(folder: Path) -> None:
     (calls,) = tables(folder, "stream")
     assert len({entry["score"] for entry in calls}) == 1
     assert abs(calls[0]["below_batch"]) < 0.05
+
+
+def test_rare(folder: Path) -> None:
+    ((found,),) = tables(folder, "rare")
+    assert 0 <= found["sample_found"] <= found["all_found"] <= 5
+    assert found["all_passes"] > 6
 
 
 def test_oracle(tmp_path: Path) -> None:

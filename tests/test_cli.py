@@ -714,6 +714,22 @@ def test_the_prior_of_weights_is_an_option(data: dict[str, Path], tmp_path: Path
     assert "weight_concentration=0.9: expected a number of at least 1" in failed(3, *fit, 0.9, "-o", tmp_path / "n")
 
 
+def test_starts_and_moves_are_options_and_are_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "rows.npy", rng.normal(size=(3000, 2)) + 8 * rng.integers(0, 2, (3000, 2)))
+    fit = ("fit", tmp_path / "rows.npy", "-k", 4, "--seed", 0, "--sample-rows", 300, "-o", tmp_path / "m.gmm")
+    done_by = done(*fit, "--init", "k-means||", "--log-format", "json").stderr
+    told = [strict(line) for line in done_by.splitlines()]
+    assert [event["event"] for event in told].count("CandidatesDrawn") == 5
+    assert load_model(tmp_path / "m.gmm").provenance["settings"]["init_params"] == "k-means||"
+    plain = done(*fit, "--overwrite", "--init", "k-means||", "--log-format", "plain").stderr
+    assert re.search(r"k-means\|\|: round 5/5, \d+ candidates \(mean squared distance \S+ before it\)", plain)
+    assert re.search(r"start: k-means\|\| on all rows, 6 passes, \S+ s", plain)
+    plain = done(*fit, "--overwrite", "--refine", "split-merge", "--init", "random_from_data").stderr
+    assert re.search(r"moves of components: \d", plain)
+    assert load_model(tmp_path / "m.gmm").provenance["settings"]["refine"] == "split-merge"
+
+
 def test_a_model_that_no_fit_has_made_can_be_inspected_and_scored(tmp_path: Path, data: dict[str, Path]) -> None:
     part = GaussianMixture.load(data["model"]).conditional({1: 0.5})
     part.save(tmp_path / "part.gmm")

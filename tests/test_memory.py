@@ -25,6 +25,8 @@ from gmmdask.parameters import bytes_of
 from gmmdask.pilot import Pilot
 from gmmdask.plan import make_plan
 from gmmdask.planning import OVERHEAD_BYTES, Memory, Settings, plan_fit
+from gmmdask.scalable import Assigned, Round, most_candidates
+from gmmdask.scalable import peak_bytes as scalable_bytes
 from gmmdask.sources import ArraySource, DataError, NpySource, Source
 from gmmdask.sources.weights import weighted
 from gmmdask.start import Start
@@ -151,6 +153,30 @@ def test_a_fit_from_zarr_stays_below_its_plan(tmp_path: Path, covariance_type: s
     whole_fit(source, chosen, 3)  # imports, caches
     taken, memory = whole_fit(source, chosen, 3)
     assert memory.peak <= limit
+    assert taken <= memory.peak - OVERHEAD_BYTES
+
+
+@pytest.mark.parametrize("covariance_type", FAMILIES)
+def test_passes_of_k_means_parallel_take_no_more_than_its_peak_bytes(covariance_type: str) -> None:
+    """Of as many candidates as there may be, each the nearest of some row."""
+    for d, k, rows in [(1, 1, 512), (2, 30, 1024), (16, 10, 2048), (30, 3, 512)]:
+        family, x = FAMILIES[covariance_type], np.random.default_rng(0).normal(size=(4 * rows, d))
+        frame = Frame.of(family, np.zeros(d), np.eye(d))
+        points = np.random.default_rng(1).normal(size=(most_candidates(k), d))
+        blocks = [Block(x[a : a + rows], None, a) for a in range(0, 4 * rows, rows)]
+        for work in (Round(frame, points, 0, 2.0 * k, rows), Assigned(covariance_type, frame, points, rows)):
+            with one_thread():
+                taken = traced(lambda work=work, blocks=blocks: work(blocks))
+            assert taken <= scalable_bytes(family, k, d, rows), (type(work).__name__, d, k, rows)
+
+
+@pytest.mark.parametrize(("method", "refine"), [("k-means||", None), ("kmeans", "split-merge")])
+def test_fits_that_search_more_stay_below_their_plan(tmp_path: Path, method: str, refine: str | None) -> None:
+    rows = random_mixture(6, 6, "full").sample(60_000, np.random.default_rng(0))[0]
+    zarr.create_array(tmp_path / "rows", data=rows, chunks=(2000, 6), compressors=None)
+    chosen = Settings(Start("full", 6, method), Batch(tol=0, max_iter=1), random_state=0, refine=refine)
+    whole_fit(open_source(tmp_path / "rows"), chosen, 2)  # imports, caches
+    taken, memory = whole_fit(open_source(tmp_path / "rows"), chosen, 2)
     assert taken <= memory.peak - OVERHEAD_BYTES
 
 
