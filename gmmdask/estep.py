@@ -146,11 +146,13 @@ class Sums:
 class LogDensities:
     """The work of a pass over held-out rows: their log densities under the mixtures of E-steps, in the frames.
 
-    Where rows have weights, these are a last line.
+    Where rows have weights, these are a last line. `of` makes the numbers of rows (b,) of log joint densities (K, b):
+    `most_likely` has the components of highest probability instead.
     """
 
     steps: tuple[tuple[Frame, EStep], ...]
     block_rows: int
+    of: Callable[[Array], Array] = soft_assignment
 
     def __call__(self, blocks: Iterable[Block]) -> "Columns":
         held = [
@@ -167,9 +169,14 @@ class LogDensities:
                 features = entered.enter(block.rows)
                 if kernel.needs_quadratic:
                     entered.quadratic(features)
-                lines.append(soft_assignment(kernel.log_joint(features)))
+                lines.append(self.of(kernel.log_joint(features)))
             found.append(np.stack(lines if block.weights is None else [*lines, block.weights]))
         return Columns(np.hstack(found))
+
+
+def most_likely(log_joint: Array) -> Array:
+    """The component of highest probability, (b,), from log joint densities (K, b)."""
+    return log_joint.argmax(axis=0).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score
 
 from gmmdask.algorithms import Algorithm, Batch, Beginning, Squarem
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
-from gmmdask.estep import EStep, ESteps, assigned_stats
+from gmmdask.estep import EStep, ESteps, LogDensities, assigned_stats, most_likely
 from gmmdask.execution import Executor
 from gmmdask.fit import advance
 from gmmdask.frame import Frame, Prior
@@ -177,8 +178,29 @@ def best_start(start: Start, n_init: int, seed: int, ground: Ground, emit: Callb
     mixtures = ground.fit(mixtures[:FINALISTS], Squarem(Batch(tol=SAMPLE_TOL, max_iter=SAMPLE_LAPS, stop="predicted")))
     final = ground.scores(mixtures)
     best = ranked(final)[0]
-    emit(StartChosen("start", n_starts, final[best], final[best] - first, time.perf_counter() - began))
+    seconds = time.perf_counter() - began
+    ends = compared(final, [labels(mixture, ground.frame, arena.sample) for mixture in mixtures], best)
+    emit(StartChosen("start", n_starts, final[best], final[best] - first, seconds, ends))
     return mixtures[best]
+
+
+def labels(mixture: Mixture, frame: Frame, data: Data) -> Array:
+    """The component of highest probability of each row, (m,), of data in the driver's process."""
+    step = (frame, EStep.of(mixture, "products"))
+    found: Array = data.sums(LogDensities((step,), data.plan.block_rows, most_likely)).values[0]
+    return found
+
+
+def compared(scores: Sequence[float], found: Sequence[Array], best: int) -> tuple[dict[str, float], ...]:
+    """Where starts ended, best first: their scores, and how far the labels (m,) that they give agree with the best's.
+
+    Agreement is the adjusted Rand index (Hubert and Arabie 1985): 1 for the same partition of the rows, about 0 for
+    partitions that have nothing in common.
+    """
+    order = sorted(range(len(scores)), key=lambda at: (at != best, -scores[at]))
+    return tuple(
+        {"score": float(scores[at]), "agreement": float(adjusted_rand_score(found[best], found[at]))} for at in order
+    )
 
 
 def ranked(scores: Sequence[float]) -> list[int]:

@@ -19,7 +19,7 @@ from gmmdask.execution import Executor, one_thread
 from gmmdask.fit import advance
 from gmmdask.forecast import check_workers
 from gmmdask.frame import Frame
-from gmmdask.initialise import in_memory
+from gmmdask.initialise import compared, in_memory, labels
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import (
     Callback,
@@ -106,7 +106,8 @@ class Job:
         if isinstance(event, PilotDone):
             self._stage({"stage": "first look", "seconds": event.seconds})
         if isinstance(event, StartChosen):
-            self._stage({"stage": "start", "gained": event.gained, "seconds": event.seconds})
+            chosen = {"starts": event.starts, "ends": list(event.ends)}
+            self._stage({"stage": "start", "gained": event.gained, "seconds": event.seconds, **chosen})
         if isinstance(event, CentresFound):
             self._stage({"stage": "start", "passes": event.passes, "seconds": event.seconds})
         if isinstance(event, MovesDone):
@@ -220,10 +221,15 @@ class Job:
         self.emit(FewDistinctRows("fit", distinct, k))
         return features, too_few(distinct, k, len(look.sample), self.source.n)
 
+    @property
+    def _bounds(self) -> dict[str, float]:
+        """The last lower bound of each run."""
+        return {row["run"]: row["lower_bound"] for row in self.progress.history}
+
     def _best(self) -> Run:
         """The run that ended highest."""
-        last = {row["run"]: row["lower_bound"] for row in self.progress.history}
-        return max(self.progress.runs, key=lambda run: last.get(run.name, -np.inf))
+        bounds = self._bounds
+        return max(self.progress.runs, key=lambda run: bounds.get(run.name, -np.inf))
 
     def _beside(self, rows: np.ndarray, weights: Array | None) -> Data:
         """The sample or the held-out rows as data of the driver's process."""
@@ -242,6 +248,18 @@ class Job:
         self.save(now=True)
         if data.source is self.source and (changes := self.source.changes(chunks=False)):
             raise ChangedData(f"{self.source.name}: {changes}: {CHANGED}")
+
+    def _starts(self, best: Run, look: FirstLook) -> list[dict[str, float]]:
+        """Where the starts ended that were run to their end, best first; none of them where a start was given."""
+        if not look.whole:
+            return [end for stage in self.progress.stages for end in stage.get("ends", ())]
+        bounds = self._bounds
+        ended = [run for run in self.progress.runs if run.name in bounds and not self.settings.start.given]
+        if len(ended) < 2:
+            return [{"score": bounds[run.name], "agreement": 1.0} for run in ended]
+        rows = self._beside(look.sample, look.sample_weights)
+        found = [labels(run.state.mixture, run.frame, rows) for run in ended]
+        return list(compared([bounds[run.name] for run in ended], found, ended.index(best)))
 
     def _fitted(self, without_spread: tuple[int, ...], too_few_rows: str) -> Fitted:
         best, look = self._best(), self.progress.look
@@ -266,7 +284,8 @@ class Job:
                 "predicted_gain": outcome.predicted_gain,
                 "took": outcome.took,
             },
-            "stages": list(stages),
+            "stages": [{name: value for name, value in stage.items() if name != "ends"} for stage in stages],
+            "starts": self._starts(best, look),
             **({"forced": self.progress.forced} if self.progress.forced else {}),
             "history": list(rows),
             "log_densities": log_densities(best, self._beside(look.sample, look.sample_weights)),

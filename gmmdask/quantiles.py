@@ -65,3 +65,7 @@ class Quantiles:
                 "DATA)."
             )
         return float(np.interp(fraction, self.levels, self.values))
+
+    def below(self, value: float) -> float:
+        """The fraction of rows with a log density below a value, interpolated."""
+        return float(np.interp(value, self.values, self.levels))

@@ -1,14 +1,18 @@
 """Starts on a sample: which one goes on."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score
 
+from gmmdask import GaussianMixture
 from gmmdask.execution import Threads, one_thread
 from gmmdask.frame import Frame, Prior
-from gmmdask.initialise import TIE, Ground, best_start, in_memory, ranked
+from gmmdask.initialise import FINALISTS, TIE, Ground, best_start, compared, in_memory, ranked
 from gmmdask.outcome import Event, StartChosen
 from gmmdask.pilot import Moments
 from gmmdask.start import Start
@@ -42,3 +46,53 @@ def test_of_many_starts_on_a_small_sample_one_ends_near_the_truth() -> None:
     assert at_truth - best < 0.045  # 719 parameters: a fit of 10,000 rows loses 0.036 on the average
     assert [(type(event), event.starts) for event in told if isinstance(event, StartChosen)] == [(StartChosen, 16)]
     assert thin is ground  # no fewer than 10,000 rows
+
+
+def test_a_model_says_where_the_starts_of_its_sample_ended(tmp_path: Path) -> None:
+    """Those that were run to their end, best first; a resumed fit says the same."""
+    rows, labels = random_mixture(4, 2, "full", 1, separation=6.0).sample(12_000, np.random.default_rng(0))
+    told: list[Event] = []
+    settings = {"n_components": 4, "random_state": 0, "sample_rows": 2000, "checkpoint": tmp_path / "fit.ckpt"}
+    model = GaussianMixture(**settings, callbacks=(told.append,)).fit(rows)
+    (chosen,) = (event for event in told if isinstance(event, StartChosen))
+    starts = model.provenance_["starts"]
+    assert starts == list(chosen.ends)
+    assert len(starts) == FINALISTS
+    assert starts[0] == {"score": chosen.score, "agreement": 1.0}
+    scores = [start["score"] for start in starts]
+    assert scores == pytest.approx(sorted(scores, reverse=True), abs=TIE)
+    assert adjusted_rand_score(labels, model.predict(rows)) > 0.95
+    assert max(start["agreement"] for start in starts[1:]) > 0.95  # so far apart, others find them too
+    assert not any("ends" in stage for stage in model.provenance_["stages"])
+    again = GaussianMixture(**settings).fit(rows, resume=True)
+    assert again.provenance_["starts"] == starts
+
+
+def test_a_model_says_where_the_starts_on_all_rows_ended() -> None:
+    """Their lower bounds, and how far their labels agree with the best's, as scikit-learn counts it."""
+    rows = random_mixture(5, 2, "diag", 3, separation=1.0).sample(600, np.random.default_rng(0))[0]
+    random = np.random.RandomState(0)
+    alone = [GaussianMixture(4, random_state=random, init_params="random_from_data").fit(rows) for _ in range(3)]
+    model = GaussianMixture(4, random_state=0, n_init=3, init_params="random_from_data").fit(rows)
+    best = max(alone, key=lambda found: found.lower_bound_)
+    alone.sort(key=lambda found: (found is not best, -found.lower_bound_))
+    wanted = [(found.lower_bound_, adjusted_rand_score(best.predict(rows), found.predict(rows))) for found in alone]
+    assert [(start["score"], start["agreement"]) for start in model.provenance_["starts"]] == wanted
+    assert len({agreement for _, agreement in wanted}) > 1
+
+
+def test_a_start_that_was_given_is_none_that_was_chosen() -> None:
+    rows = np.random.default_rng(0).normal(size=(500, 2))
+    assert GaussianMixture(2, random_state=0, means_init=rows[:2]).fit(rows).provenance_["starts"] == []
+    (only,) = GaussianMixture(2, random_state=0).fit(rows).provenance_["starts"]
+    assert only["agreement"] == 1
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9), st.lists(st.integers(0, 2), min_size=6, max_size=6)), min_size=1))
+def test_where_starts_ended_is_told_best_first(ends: list[tuple[float, list[int]]]) -> None:
+    scores, found = zip(*ends, strict=True)
+    best = int(np.argmax(scores))
+    told = compared(scores, [np.array(labels, float) for labels in found], best)
+    assert [end["score"] for end in told] == sorted(scores, reverse=True)
+    assert told[0]["agreement"] == 1
+    assert all(-0.5 <= end["agreement"] <= 1 for end in told)

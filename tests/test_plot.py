@@ -6,10 +6,23 @@ import threading
 import numpy as np
 import pytest
 
+from gmmdask import GaussianMixture
 from gmmdask.covariance import FAMILIES
+from gmmdask.matching import bhattacharyya
 from gmmdask.mixture import Mixture
+from gmmdask.plot import (
+    calibration,
+    convergence,
+    matrices,
+    pairs,
+    profiles,
+    responsibilities,
+    selection,
+    similarity,
+    style,
+    weights,
+)
 from gmmdask.plot import pictures as plot
-from gmmdask.plot import style
 from gmmdask.synthetic import random_mixture
 
 pytest.importorskip("matplotlib")
@@ -37,12 +50,12 @@ def test_every_family_is_drawn(covariance_type):
 
 def test_pictures_are_drawn_on_the_axes_given_and_touch_no_global_state():
     rows, labels, mixture = fitted(3, 2)
-    figure = plot.new_figure(8, 6)
+    figure = style.new_figure(8, 6)
     before = style.import_module("matplotlib").rcParams.copy()
-    axes = plot.panels(figure, 5)
+    axes = style.panels(figure, 5)
     assert plot.scatter(rows, labels, mixture, ax=axes[0]) is axes[0]
     assert plot.density(mixture, ax=axes[1]) is axes[1]
-    assert plot.convergence([{"lap": 1, "lower_bound": -3.0}], axes[2]) is axes[2]
+    assert convergence([{"lap": 1, "lower_bound": -3.0}], axes[2]) is axes[2]
     assert plot.marginals(rows, mixture, axes=axes[3:]) == axes[3:]
     figure.canvas.draw()
     assert style.import_module("matplotlib").rcParams.copy() == before
@@ -102,12 +115,12 @@ def test_rows_have_the_colour_of_their_component_and_are_thinned():
     points = plot.scatter(rows, labels).collections[0]
     at = np.asarray(points.get_offsets())[:, 0].astype(int)
     assert len(np.unique(at)) == plot.SCATTER_ROWS
-    np.testing.assert_allclose(points.get_facecolors()[:, :3], plot.colours(3)[labels[at]])
+    np.testing.assert_allclose(points.get_facecolors()[:, :3], style.colours(3)[labels[at]])
 
 
 @pytest.mark.parametrize("n_components", [1, 2, 10, 11, 40, 100])
 def test_components_have_colours_of_their_own(n_components):
-    colours = plot.colours(n_components)
+    colours = style.colours(n_components)
     assert colours.shape == (n_components, 3)
     assert len(np.unique(colours, axis=0)) == n_components
     assert np.all((colours >= 0) & (colours <= 1))
@@ -163,15 +176,15 @@ def test_telling_features_are_those_in_which_the_means_differ():
 
 def test_convergence_shows_the_history():
     history = [{"lap": 2 * i + 1, "lower_bound": -1.0 / (i + 1), "seconds": 3} for i in range(5)]
-    (line,) = plot.convergence(history).lines
+    (line,) = convergence(history).lines
     np.testing.assert_array_equal(line.get_xdata(), [1, 3, 5, 7, 9])
     np.testing.assert_array_equal(line.get_ydata(), [-1.0 / (i + 1) for i in range(5)])
 
 
 def test_axes_are_saved_with_the_whole_figure(tmp_path):
-    figure = plot.new_figure(3, 2)
-    ax = plot.convergence([{"lap": 1, "lower_bound": -1.0}], figure.subfigures(1, 2)[0].add_subplot())
-    plot.save(ax, tmp_path / "part.png")
+    figure = style.new_figure(3, 2)
+    ax = convergence([{"lap": 1, "lower_bound": -1.0}], figure.subfigures(1, 2)[0].add_subplot())
+    style.save(ax, tmp_path / "part.png")
     assert (tmp_path / "part.png").read_bytes()[16:24] == bytes([0, 0, 450 >> 8, 450 & 255, 0, 0, 300 >> 8, 300 & 255])
 
 
@@ -183,7 +196,158 @@ def test_without_matplotlib_the_error_names_the_extra(tmp_path, monkeypatch):
     for draw in (
         lambda: plot.overview(rows, labels, mixture, tmp_path / "fit.png"),
         lambda: plot.scatter(rows, labels, mixture),
-        lambda: plot.convergence([]),
+        lambda: convergence([]),
     ):
         with pytest.raises(ImportError, match=r'pip install "gmmdask\[plot\]"'):
             draw()
+
+
+SHAPES = [(1, 1), (3, 1), (2, 2), (12, 2), (4, 16), (100, 16), (3, 100)]
+
+
+@pytest.mark.parametrize(("n_components", "d"), SHAPES)
+def test_every_picture_is_drawn_for_any_shape(n_components, d):
+    """In axes of its own, which it returns; a figure with it is SVG without a word of other places."""
+    rows, labels, mixture = fitted(n_components, d, "diag")
+    posteriors, panels = np.eye(n_components)[labels], pairs(rows, mixture)
+    axes = [panels[0, 0], weights(mixture), similarity(mixture), responsibilities(posteriors)]
+    axes += [profiles(mixture), calibration(np.linspace(0, 1, 5), np.full((n_components, 5), 0.5))]
+    for ax in axes:
+        ax.figure.canvas.draw()
+    assert panels.shape == (min(d, 4),) * 2
+    assert style.svg(axes[1]).startswith("<?xml")
+
+
+def test_a_pair_plot_has_rows_ellipses_and_curves_where_they_belong():
+    rows, _, mixture = fitted(3, 6, n=5000)
+    names = [f"name {i}" for i in range(6)]
+    figure = style.new_figure(6, 6)
+    given = figure.subplots(3, 3)
+    axes = pairs(rows, mixture, [4, 0, 5], given, names)
+    assert np.array_equal(axes, given)
+    for down, across in np.ndindex(3, 3):
+        ax = axes[down, across]
+        assert ax.axison == (down >= across)
+        assert len(ax.patches) == (2 * 3 if down > across else down == across)
+        assert len(ax.lines) == (4 if down == across else 0)
+        if down > across:
+            assert ax.get_xlim() == axes[2, across].get_xlim()
+            counts = ax.collections[0].get_array()
+            assert len(rows) * 0.98 <= counts.sum() <= len(rows)
+    assert [ax.get_xlabel() for ax in axes[2]] == ["name 4", "name 0", "name 5"]
+    assert [ax.get_ylabel() for ax in axes[:, 0]] == ["", "name 0", "name 5"]
+
+
+def test_pictures_take_estimators():
+    rows, labels, mixture = fitted(2, 2)
+    model = GaussianMixture.from_parameters(mixture.weights, mixture.means, mixture.covariances)
+    assert len(weights(model).patches) == 2
+    assert len(plot.ellipses(model).patches) == 4
+    assert len(plot.scatter(rows, labels, model).patches) == 4
+    assert len(plot.marginals(rows, model)) == 2
+    assert plot.density(model).collections
+
+
+def test_each_run_has_a_line():
+    history = [{"run": f"start-{run}", "lap": lap, "lower_bound": -lap - run} for lap in (1, 2) for run in range(3)]
+    ax = convergence(history)
+    assert [list(line.get_ydata()) for line in ax.lines] == [[-1 - run, -2 - run] for run in range(3)]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["start-0", "start-1", "start-2"]
+
+
+def candidates():
+    return tuple(
+        {
+            "covariance_type": kind,
+            "components": k,
+            "behind": abs(k - 3) / 10,
+            "behind_error": 0.01 * k,
+            "score": -abs(k - 3) / 10,
+            "score_error": 0.5,
+            "bic": 1000.0 + k,
+            "state": "fitted" if k < 5 else "dropped after pass 2",
+        }
+        for kind in ("full", "diag")
+        for k in range(2, 7)
+    )
+
+
+@pytest.mark.parametrize(("criterion", "error"), [("behind", "behind_error"), ("score", "score_error"), ("bic", None)])
+def test_candidates_have_their_place_and_their_error(criterion, error):
+    """Fitted ones on a line, others beside it; a failed one, which has no score, nowhere."""
+    table = candidates()
+    failed = {"covariance_type": "full", "components": 9, "state": "failed: ill-defined", "behind": None, "bic": np.nan}
+    ax = selection((*table, failed), criterion=criterion)
+    for at, kind in enumerate(("full", "diag")):
+        for fitted_ones, container in zip((True, False), ax.containers[2 * at : 2 * at + 2], strict=True):
+            rows = [row for row in table if row["covariance_type"] == kind and (row["components"] < 5) is fitted_ones]
+            line, _, bars = container
+            np.testing.assert_allclose(line.get_ydata(orig=False), [row[criterion] for row in rows])
+            assert np.abs(line.get_xdata(orig=False) - [row["components"] for row in rows]).max() < 0.5
+            if error:
+                lengths = [np.ptp(segment[:, 1]) for segment in bars[0].get_segments()]
+                np.testing.assert_allclose(lengths, [2 * row[error] for row in rows])
+            else:
+                assert not bars
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["full", "diag"]
+    assert ax.yaxis_inverted() == (criterion == "behind")
+
+
+def test_chosen_candidates_have_a_ring():
+    class Selection:
+        table_ = candidates()
+
+    choices = {
+        "one_standard_error": {"covariance_type": "diag", "components": 3},
+        "bic": {"covariance_type": "full", "components": 2},
+        "aic": {"covariance_type": "full", "components": 2},
+    }
+    told = {"table": list(candidates()), "choices": choices, "sentence": ""}
+    for ax in (selection(told), selection(Selection(), choices=choices)):
+        assert sorted(text.get_text() for text in ax.texts) == ["bic, aic", "one standard error"]
+        assert len(ax.collections) >= 2
+    assert not selection(Selection()).texts
+    with pytest.raises(ValueError, match="criterion='best': expected one of"):
+        selection(Selection(), criterion="best")
+
+
+def test_bars_are_the_weights():
+    mixture = random_mixture(7, 2)
+    assert [bar.get_height() for bar in weights(mixture).patches] == pytest.approx(list(mixture.weights))
+
+
+@pytest.mark.parametrize("covariance_type", FAMILIES)
+def test_overlaps_are_symmetric_and_one_with_themselves(covariance_type):
+    mixture = random_mixture(5, 3, covariance_type, separation=1)
+    overlap = matrices.overlaps(mixture)
+    np.testing.assert_allclose(overlap, overlap.T, atol=1e-12)
+    np.testing.assert_allclose(np.diag(overlap), 1, atol=1e-9)
+    np.testing.assert_allclose(overlap, np.exp(-bhattacharyya(mixture, mixture)), atol=1e-9)
+    shown = similarity(mixture).images[0].get_array()
+    np.testing.assert_allclose(shown, overlap)
+    if mixture.family.shared:
+        np.testing.assert_allclose(matrices.overlaps(mixture, "symmetric_kl"), overlap, atol=1e-9)
+    with pytest.raises(ValueError, match="distance='far': expected one of"):
+        similarity(mixture, distance="far")
+
+
+def test_posteriors_are_averaged_by_label():
+    """A label's line adds up to one; a component that no row is labelled with has none."""
+    posteriors = np.random.default_rng(0).dirichlet([0.5, 0.5, 0.5, 0.5], size=500)
+    posteriors[:, 2] *= 1e-3
+    posteriors /= posteriors.sum(axis=1)[:, None]
+    found = matrices.by_label(posteriors)
+    labels = posteriors.argmax(axis=1)
+    for k in (0, 1, 3):
+        np.testing.assert_allclose(found[k], posteriors[labels == k].mean(axis=0))
+    assert np.isnan(found[2]).all()
+    shown = responsibilities(posteriors).images[0].get_array()
+    assert np.array_equal(np.ma.getmaskarray(shown), np.isnan(found))
+
+
+def test_profiles_are_means_in_standard_deviations_of_the_mixture():
+    mixture = Mixture("diag", np.array([0.5, 0.5]), np.array([[0.0, 5.0], [2.0, 5.0]]), np.full((2, 2), 3.0))
+    np.testing.assert_allclose(matrices.standardised_means(mixture), [[-0.5, 0], [0.5, 0]], atol=1e-12)
+    ax = profiles(mixture, names=["cost in $", "a$b$"])
+    assert [label.get_text() for label in ax.get_yticklabels()] == [r"cost in \$", r"a\$b\$"]
+    assert "<svg" in style.svg(ax)  # and no formula that cannot be read

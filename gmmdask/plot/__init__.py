@@ -1,6 +1,25 @@
 """Pictures of mixtures. Needs the extra `plot`."""
 
-from gmmdask.plot.pictures import convergence, density, ellipses, marginals, overview, scatter
-from gmmdask.plot.style import save
+from gmmdask.plot.curves import calibration, convergence, selection, weights
+from gmmdask.plot.matrices import profiles, responsibilities, similarity
+from gmmdask.plot.pairs import pairs
+from gmmdask.plot.pictures import density, ellipses, marginals, overview, scatter
+from gmmdask.plot.style import save, svg
 
-__all__ = ["convergence", "density", "ellipses", "marginals", "overview", "save", "scatter"]
+__all__ = [
+    "calibration",
+    "convergence",
+    "density",
+    "ellipses",
+    "marginals",
+    "overview",
+    "pairs",
+    "profiles",
+    "responsibilities",
+    "save",
+    "scatter",
+    "selection",
+    "similarity",
+    "svg",
+    "weights",
+]

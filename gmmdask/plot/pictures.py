@@ -1,17 +1,17 @@
 """Pictures of mixtures: axes in, axes out, in any thread and notebook."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gmmdask.covariance._base import Array
+from gmmdask.matching import mixture_of
 from gmmdask.mixture import Mixture
 from gmmdask.plot.style import (
     INK,
     LEGEND_COMPONENTS,
-    QUALITATIVE,
     QUIET,
     colours,
     feature_name,
@@ -56,12 +56,13 @@ def densities(mixture: Mixture, points: Array) -> Array:
     return found
 
 
-def telling_features(mixture: Mixture) -> tuple[int, int]:
-    """The two features of which the means explain the largest share of the variance."""
+def telling_features(mixture: Mixture, most: int = 2) -> tuple[int, ...]:
+    """The few features of which the means explain the largest share of the variance, in their order."""
     mean, covariance = mixture.moments()
     between = mixture.weights @ (mixture.means - mean) ** 2
-    first, second = np.sort(np.argsort(-between / np.diag(covariance), kind="stable")[:2])
-    return int(first), int(second)
+    variance = np.diag(covariance)
+    share = np.divide(between, variance, out=np.zeros_like(variance), where=variance > 0)
+    return tuple(int(i) for i in np.sort(np.argsort(-share, kind="stable")[:most]))
 
 
 def scatter(
@@ -81,7 +82,7 @@ def scatter(
     features : the two that are drawn.
     names : (d,) of the features.
     """
-    ax = new_axes() if ax is None else ax
+    ax, mixture = new_axes() if ax is None else ax, None if mixture is None else mixture_of(mixture)
     i, j = features
     chosen = thinned(len(rows), SCATTER_ROWS)
     colour: Any = QUIET
@@ -97,19 +98,29 @@ def scatter(
     return ax
 
 
-def ellipses(mixture: Mixture, features: tuple[int, int] = (0, 1), ax: "Axes | None" = None) -> "Axes":
-    """The mean of each component, and its covariance as ellipses at one and two standard deviations."""
-    ax = new_axes() if ax is None else ax
-    crowd = 1.0 if mixture.n_components <= LEGEND_COMPONENTS else 0.6
-    halo = part("patheffects").withStroke(linewidth=2.4 * crowd, foreground="white")
+def ellipses(
+    mixture: Mixture,
+    features: tuple[int, int] = (0, 1),
+    ax: "Axes | None" = None,
+    sigmas: Sequence[float] | None = None,
+) -> "Axes":
+    """The mean of each component, and its covariance as ellipses at some numbers of standard deviations.
+
+    By default at one and two of them; of more than 12 components, at two.
+    """
+    ax, mixture = new_axes() if ax is None else ax, mixture_of(mixture)
+    few = mixture.n_components <= LEGEND_COMPONENTS
+    sigmas = ((1, 2) if few else (2,)) if sigmas is None else sigmas
+    crowd, opacity = (1.0, 1.0) if few else (0.5, 0.7)
+    halo = [part("patheffects").withStroke(linewidth=2.4, foreground="white")] if few else []
     ellipse, flat, shades = part("patches").Ellipse, marginal(mixture, features), 0.75 * colours(mixture.n_components)
     for mean, covariance, shade in zip(flat.means, flat.covariances, shades, strict=True):
         values, vectors = np.linalg.eigh(covariance)
         axes = 2 * np.sqrt(np.maximum(values, 0))
         angle = float(np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0])))
-        for sigmas, line in ((1, 1.4), (2, 1.0)):
-            outline = ellipse(mean, *(sigmas * axes), angle=angle, fill=False, edgecolor=shade, zorder=3)
-            outline.set(linewidth=line * crowd, path_effects=[halo])
+        for at, number in enumerate(sigmas):
+            outline = ellipse(mean, *(number * axes), angle=angle, fill=False, edgecolor=shade, zorder=3)
+            outline.set(linewidth=(1.0 if at else 1.4) * crowd, alpha=opacity, path_effects=halo)
             ax.add_patch(outline)
     x, y = flat.means.T
     ax.scatter(x, y, s=26 * crowd**2, c=shades, edgecolors="white", linewidths=crowd, zorder=4)
@@ -133,34 +144,37 @@ def marginals(
     features : which; the first 16 by default.
     axes : as many as there are features.
     """
+    mixture = mixture_of(mixture)
     features = range(min(mixture.d, MOST_MARGINALS)) if features is None else features
     if axes is None:
         axes = panels(new_figure(*panel_size(len(features))), len(features))
     chosen = thinned(len(rows), HISTOGRAM_ROWS)
     for ax, i in zip(axes, features, strict=True):
         draw_marginal(ax, np.asarray(rows[chosen, i], dtype=np.float64), marginal(mixture, [i]))
-        tidy(ax, x=feature_name(names, i))
-        ax.grid(visible=False)
+        tidy(ax, x=feature_name(names, i), grid=False)
         ax.spines["left"].set_visible(False)
         ax.set_yticks([])
     return list(axes)
 
 
-def draw_marginal(ax: "Axes", values: Array, mixture: Mixture) -> None:
-    """One feature: values (n,) and a mixture in one dimension."""
+def draw_marginal(ax: "Axes", values: Array, mixture: Mixture, limits: tuple[float, float] | None = None) -> None:
+    """One feature: values (n,) and a mixture in one dimension; what is shown of it, by default all values."""
     n_bins = int(np.clip(2 * len(values) ** (1 / 3), 10, 80))
-    heights, _, _ = ax.hist(values, bins=n_bins, density=True, color="#d9dde2", linewidth=0)
-    low, high = ax.get_xlim()
+    heights, edges = np.histogram(values, bins=n_bins, range=limits)
+    share = heights / (len(values) * np.diff(edges))
+    ax.stairs(share, edges, fill=True, color="#d9dde2", linewidth=0)
+    low, high = (edges[0] - 0.05 * np.ptp(edges), edges[-1] + 0.05 * np.ptp(edges)) if limits is None else limits
     # wide steps miss narrow components: each one brings points of its own
     own = mixture.means + np.sqrt(mixture.covariances[:, 0]) * np.linspace(-4, 4, 33)
     x = np.unique(np.concatenate([np.linspace(low, high, 400), own[(own >= low) & (own <= high)]]))
     found = densities(mixture, x[:, None])
     total = found.sum(axis=0)
+    many = mixture.n_components > LEGEND_COMPONENTS
     ax.plot(x, total, color=INK, linewidth=2.0)
     for colour, curve in zip(colours(mixture.n_components), found, strict=True):
-        ax.plot(x, curve, color=colour, linewidth=1.1)
+        ax.plot(x, curve, color=colour, linewidth=0.7 if many else 1.1, rasterized=many)
     ax.set_xlim(low, high)
-    ax.set_ylim(0, 1.08 * np.clip(total.max(), np.max(heights), 4 * np.max(heights)))
+    ax.set_ylim(0, 1.08 * np.clip(total.max(), np.max(share), 4 * np.max(share)))
 
 
 def density(
@@ -176,7 +190,7 @@ def density(
     ----------
     rows : (n, d), drawn underneath as dots.
     """
-    ax = new_axes() if ax is None else ax
+    ax, mixture = new_axes() if ax is None else ax, mixture_of(mixture)
     i, j = features
     flat = marginal(mixture, features)
     reach = 3.2 * np.sqrt(np.diagonal(flat.covariances, axis1=1, axis2=2))
@@ -203,23 +217,6 @@ def mass_levels(values: Array) -> Array:
     return np.unique(falling[np.minimum(np.searchsorted(share, INSIDE), len(falling) - 2)])
 
 
-def convergence(history: Sequence[Mapping[str, Any]], ax: "Axes | None" = None) -> "Axes":
-    """The lower bound after each lap.
-
-    Parameters
-    ----------
-    history : one mapping a lap, with "lap" and "lower_bound" (nats per row).
-    """
-    ax = new_axes() if ax is None else ax
-    laps, bounds = ([float(entry[name]) for entry in history] for name in ("lap", "lower_bound"))
-    marker = "o" if len(laps) <= 40 else ""
-    ax.plot(laps, bounds, color=f"#{QUALITATIVE[0]}", linewidth=1.6, marker=marker, markersize=4)
-    ax.xaxis.set_major_locator(part("ticker").MaxNLocator(integer=True))
-    ax.ticklabel_format(axis="y", useOffset=False)
-    tidy(ax, "Convergence", "pass", "lower bound (nats per row)")
-    return ax
-
-
 def overview(
     rows: np.ndarray,
     labels: np.ndarray | None,
@@ -243,7 +240,8 @@ def overview(
     else:
         figure = new_figure(11.0, 5.0 + height)
         top, bottom = figure.subfigures(2, 1, height_ratios=[4.7, height + 0.3])
-        pair = telling_features(mixture) if features is None else features
+        first, second = telling_features(mixture) if features is None else features
+        pair = (first, second)
         left, right = panels(top, 2)
         scatter(rows, labels, mixture, pair, left, names)
         density(mixture, pair, None, right, names)

@@ -1,5 +1,6 @@
 """How pictures look: figures, axes, colours. No function touches matplotlib's global state (pyplot, rcParams)."""
 
+import io
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -58,13 +59,17 @@ def colours(n_components: int) -> Array:
 
 
 def feature_name(names: Sequence[str] | None, index: int) -> str:
-    return f"feature {index}" if names is None else str(names[index])
+    """As a label: dollars are none of mathematics."""
+    return f"feature {index}" if names is None else str(names[index]).replace("$", r"\$")
 
 
-def tidy(ax: "Axes", title: str = "", x: str = "", y: str = "") -> None:
+def tidy(ax: "Axes", title: str = "", x: str = "", y: str = "", grid: bool = True) -> None:
     """Quiet axes: no box, a light grid behind the data, small grey ticks."""
     ax.set_axisbelow(True)
-    ax.grid(visible=True, color=GRID, linewidth=0.8)
+    if grid:
+        ax.grid(visible=True, color=GRID, linewidth=0.8)
+    else:
+        ax.grid(visible=False)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(QUIET)
     ax.tick_params(colors=QUIET, labelcolor=INK, labelsize=8, length=3)
@@ -94,6 +99,25 @@ def panels(figure: Any, n: int) -> "list[Axes]":
     """n axes in lines of four, on a figure or a part of one."""
     across = min(n, 4)
     return [figure.add_subplot(-(-n // across), across, at + 1) for at in range(n)]
+
+
+def numbers_of(ax: "Axes", x: bool = True, y: bool = False) -> None:
+    """Whole numbers on axes of components."""
+    for axis, wanted in ((ax.xaxis, x), (ax.yaxis, y)):
+        if wanted:
+            axis.set_major_locator(part("ticker").MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
+
+
+def listed(ax: "Axes", title: str = "") -> None:
+    """A legend in the manner of the pictures."""
+    ax.legend(frameon=False, fontsize=8, labelcolor=INK, title=title or None, title_fontsize=8)
+
+
+def svg(ax: "Axes", dpi: int = 150) -> str:
+    """The figure that axes are part of as SVG, without a background; what is rasterised in it, so many dots an inch."""
+    figure, text = ax.figure, io.StringIO()
+    figure.figure.savefig(text, format="svg", dpi=dpi, transparent=True, metadata={"Date": None, "Creator": None})
+    return text.getvalue()
 
 
 def save(ax: "Axes", path: str | Path) -> None:
