@@ -9,12 +9,14 @@ those that are left in the end do.
 import time
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
+from gmmdask.agglomerate import merged
 from gmmdask.covariance import Family, IllDefinedCovariance
 from gmmdask.covariance._base import Array
 from gmmdask.frame import Frame, Prior
@@ -209,16 +211,19 @@ def likeliest(stats: Stats, k: int, n_init: int, seed: int, frame: Frame, prior:
     """The best of several mixtures whose components are clusters of the candidates, by weighted k-means++ and Lloyd.
 
     It clusters the means of the rows that each candidate stands for, in turn in the frame and in data units: neither
-    shows all that there is. The mixtures are judged by the likelihood of their clusters, Σ log π_k N(x|k) over the rows
-    of all k, which follows from the statistics.
+    shows all that there is. Twice it finds 2K clusters, and merges them to K. The mixtures are judged by the likelihood
+    of their clusters, Σ log π_k N(x|k) over the rows of all k, which follows from the statistics.
     """
     used = np.flatnonzero(stats.mass > 0)
     means = stats.origin[used] + stats.first[used] / stats.mass[used, None]
     mixtures, scores = list[Mixture](), list[float]()
-    for index in range(n_init):
+    for index in range(n_init + 2):
         groups, points = np.zeros(len(stats.mass), np.int64), means if index % 2 == 0 else frame.steps_out(means)
         random = np.random.RandomState(words(seed, ROUNDS + 1 + index))
-        groups[used] = clusters(points, stats.mass[used], k, random)
+        if index < n_init:
+            groups[used] = clusters(points, stats.mass[used], k, random)
+        else:
+            groups = agglomerated(stats, clusters(points, stats.mass[used], 2 * k, random), used, k)
         own = repaired(stats.grouped(groups, k), prior, 0, 0)[0]
         mixtures.append(m_step(own, prior))
         try:
@@ -226,6 +231,16 @@ def likeliest(stats: Stats, k: int, n_init: int, seed: int, frame: Frame, prior:
         except IllDefinedCovariance:
             scores.append(-np.inf)
     return mixtures[ranked(scores)[0]]
+
+
+def agglomerated(stats: Stats, fine: np.ndarray, used: np.ndarray, k: int) -> np.ndarray:
+    """Which of K clusters candidates (m,) belong to, from more clusters of those that are used."""
+    groups, (_, fine) = np.zeros(len(stats.mass), np.int64), np.unique(fine, return_inverse=True)
+    groups[used] = fine
+    n = int(fine.max()) + 1
+    with suppress(IllDefinedCovariance):  # rows of no spread: whatever is made of them
+        groups[used] = merged(stats.grouped(groups, n), min(k, n))[fine]
+    return np.minimum(groups, k - 1)
 
 
 def clusters(points: Array, weights: Array, k: int, random: np.random.RandomState) -> np.ndarray:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmmdask import GaussianMixture
+from gmmdask.agglomerate import Clusters, merged
 from gmmdask.covariance import FAMILIES
 from gmmdask.estep import assigned_stats
 from gmmdask.frame import Frame
@@ -23,6 +24,7 @@ from gmmdask.scalable import FACTOR, Assigned, Joining, Nearest, Round, most_can
 from gmmdask.stats import Layout, Stats
 from gmmdask.task import Block
 from gmmdask.testing.passes import packed
+from gmmdask.testing.reference import DENSE, OWN_SHAPE
 from gmmdask.testing.strategies import LAW, covariance_types, cuts, generators, row_weights
 
 Pieces = list[tuple[int, int]]
@@ -181,6 +183,66 @@ def test_rare_clusters_are_found_in_six_passes(covariance_type: str) -> None:
     assert costs == sorted(costs, reverse=True)
     assert 5 < made.candidates == rounds[-1].candidates <= most_candidates(5)
     assert "start 6 passes" in model.outcome_.took
+
+
+def test_rare_clusters_that_are_near_each_other_are_kept_apart() -> None:
+    """k-means alone would rather cut one of the common clusters: 12,000 rows in it outweigh 25 that are 40 away."""
+    rng = np.random.default_rng(0)
+    middles = np.array([[0.0, 0, 0], [0, 0, 7], [300, 0, 0], [300, 40, 0]])
+    of = rng.permutation(np.concatenate([rng.integers(0, 2, 24_000), np.repeat([2, 3], 15)]))
+    model = fit(middles[of] + rng.normal(size=(len(of), 3)), 4)
+    assert (np.linalg.norm(middles[:, None] - model.means_[None], axis=2).min(axis=1) < 2).all()
+
+
+@LAW
+@given(rng=generators, covariance_type=covariance_types, d=st.integers(1, 4), again=st.booleans())
+def test_mergers_cost_what_the_likelihood_falls_by(
+    rng: np.random.Generator, covariance_type: str, d: int, again: bool
+) -> None:
+    """By dense matrices: Σ N log N/W - ½ N log|Σ|, each Σ drawn to the mean one by d + 1 rows (a shared one is not)."""
+    k, rows = 6, rng.normal(size=(80, d))
+    labels = np.concatenate([np.arange(k), rng.integers(0, k, 80 - k)])
+    rows += 2 * rng.normal(size=(k, d))[labels]
+    frame = frame_of(rows, covariance_type)
+    x, family = frame.points_in(rows), FAMILIES[covariance_type]
+    clusters = Clusters(assigned_stats(Layout(covariance_type, k, d, frame.digest), frame, rows, labels))
+
+    def scatter(z: np.ndarray) -> np.ndarray:
+        return (z - z.mean(axis=0)).T @ (z - z.mean(axis=0))
+
+    within = sum(scatter(x[labels == j]) for j in range(k)) / len(x)
+
+    def log_det(matrix: np.ndarray) -> float:
+        own = OWN_SHAPE[covariance_type](np.ones(1), matrix[None])
+        return float(np.linalg.slogdet(DENSE[covariance_type](own, 1, d)[0])[1])
+
+    def height(labels: np.ndarray) -> float:
+        parts = [x[labels == j] for j in np.unique(labels)]
+        masses = sum(len(part) * np.log(len(part) / len(x)) for part in parts)
+        if family.shared:
+            return masses - 0.5 * len(x) * log_det(sum(scatter(part) for part in parts) / len(x))
+        drawn_to = [(scatter(part) + (d + 1) * within) / (len(part) + d + 1) for part in parts]
+        return masses - sum(0.5 * len(part) * log_det(own) for part, own in zip(parts, drawn_to, strict=True))
+
+    if again and not family.shared:  # a shared covariance is taken as it was before the first
+        clusters.merge(0, 5)
+        labels = np.where(labels == 5, 0, labels)
+    wanted = [height(labels) - height(np.where(labels == j, 0, labels)) for j in range(1, 5)]
+    np.testing.assert_allclose(clusters.costs(0, np.arange(1, 5)), wanted, rtol=1e-8, atol=1e-8)
+
+
+def test_mergers_undo_cuts() -> None:
+    """Three clusters, each cut in two: what belongs together comes together, whatever the family."""
+    rng = np.random.default_rng(0)
+    middles = np.repeat([[0.0, 0], [8, 0], [0, 8]], 2, axis=0)
+    labels = rng.integers(0, 6, 900)
+    rows = middles[labels] + rng.normal(size=(900, 2)) * [1, 0.5]
+    labels = 2 * (labels // 2) + (rows[:, 0] > middles[labels, 0])
+    for covariance_type in FAMILIES:
+        frame = frame_of(rows, covariance_type)
+        stats = assigned_stats(Layout(covariance_type, 6, 2, frame.digest), frame, rows, labels)
+        groups = merged(stats, 3)
+        assert groups.tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_a_start_on_the_sample_misses_them() -> None:
