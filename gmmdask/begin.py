@@ -6,10 +6,12 @@ import numpy as np
 
 from gmmdask.algorithms import Beginning
 from gmmdask.covariance._base import Array
+from gmmdask.emptiness import FIRST_SHARE
 from gmmdask.execution import Executor
 from gmmdask.frame import Conjugate, Frame, Prior
 from gmmdask.initialise import Ground, best_start, in_memory, one_start
 from gmmdask.mixture import Mixture
+from gmmdask.noise import Noise
 from gmmdask.outcome import Callback, Event
 from gmmdask.pilot import FirstLook
 from gmmdask.planning import Settings
@@ -67,7 +69,16 @@ class Opening:
         conjugate = Conjugate.named(settings.prior, k, frame.d)
         regularised = Prior.of(settings.start.covariance_type, k, frame, settings.reg_covar)
         known = replace(regularised, conjugate=conjugate, empty=settings.empty, weight=self.look.moments.weight)
-        return replace(known, concentration=settings.weight_concentration)
+        return replace(known, concentration=settings.weight_concentration, noise=self.noise)
+
+    @property
+    def noise(self) -> Noise | None:
+        """In the frame, if the settings ask for it: its box is that of all rows, its weight a beginning."""
+        if not self.settings.noise:
+            return None
+        assert self.look.low is not None
+        assert self.look.high is not None
+        return Noise(FIRST_SHARE, self.look.low, self.look.high, self.frame.log_det)
 
     @property
     def searching(self) -> Prior:

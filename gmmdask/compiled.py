@@ -16,6 +16,7 @@ import numpy as np
 from gmmdask.covariance import Family
 from gmmdask.covariance._base import Array
 from gmmdask.frame import Frame
+from gmmdask.kernels import with_noise
 from gmmdask.mixture import Mixture
 from gmmdask.stats import Layout, Stats
 
@@ -77,24 +78,38 @@ def fast_kernel(choice: str) -> str:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Inner rows b, features q of which `panel` are multiplied at once, and columns c of what they are summed with."""
+    """Inner rows b, features q of which `panel` are multiplied at once, and columns c of what they are summed with.
+
+    Noise is one line more; it is not shifted by the quadratic features that components of a shared covariance have in
+    common, so they are features of everyone then.
+    """
 
     family: Family
     n_components: int
     d: int
     block_rows: int
+    noise: bool = False
+
+    @property
+    def lines(self) -> int:
+        """Log joint densities of a row."""
+        return self.n_components + self.noise
+
+    @property
+    def shared(self) -> bool:
+        return self.family.shared and not self.noise
 
     @property
     def rows(self) -> int:
-        return min(self.block_rows, int(np.clip(JOINT_SIZE // self.n_components, 64, 256)))
+        return min(self.block_rows, int(np.clip(JOINT_SIZE // self.lines, 64, 256)))
 
     @property
     def features(self) -> int:
-        return self.d + 1 + (0 if self.family.shared else self.family.packed_size(self.d))
+        return self.d + 1 + (0 if self.shared else self.family.packed_size(self.d))
 
     @property
     def columns(self) -> int:
-        return self.n_components + (self.d if self.family.shared else 0)
+        return self.lines + (self.d if self.shared else 0)
 
     @property
     def panel(self) -> int:
@@ -110,7 +125,7 @@ class Tiles:
     @property
     def bytes(self) -> int:
         """Memory of a kernel beside its statistics."""
-        k, d = self.n_components, self.d
+        k, d = self.lines, self.d
         tables = self.rows * (self.kept + k + self.columns + 2 * d + 5) + self.features * (k + self.columns + 2)
         return 8 * (tables + d * d + 2 * d) + 4096
 
@@ -121,10 +136,10 @@ class Compiled:
     They share the rows in the frame and their features, and no matrix product: no bit depends on company.
     """
 
-    def __init__(self, frame: Frame, family: Family, n_components: int, block_rows: int) -> None:
+    def __init__(self, frame: Frame, family: Family, n_components: int, block_rows: int, noise: bool = False) -> None:
         self.sweep, self.frame, self.family = loaded(), frame, family
-        self.tiles = Tiles(family, n_components, frame.d, block_rows)
-        self.layout = Layout(family.name, n_components, frame.d, frame.digest)
+        self.tiles = Tiles(family, n_components, frame.d, block_rows, noise)
+        self.layout = Layout(family.name, n_components, frame.d, frame.digest, noise)
         self.mixtures: list[Mixture] = []
         self.weight = 0.0
 
@@ -137,8 +152,8 @@ class Compiled:
     def tables(self) -> Any:
         """The memory of a task, taken when its first rows come."""
         tiles, family, frame, d, m = self.tiles, self.family, self.frame, self.frame.d, len(self.mixtures)
-        b, k, scales = tiles.rows, tiles.n_components, frame.matrix.ndim == 1
-        left, right = np.empty((2, 0), np.int64) if family.shared else family.factors(d)
+        b, k, scales = tiles.rows, tiles.lines, frame.matrix.ndim == 1
+        left, right = np.empty((2, 0), np.int64) if tiles.shared else family.factors(d)
         lines = np.ones((max(d, left.max(initial=0)) + 1, b))
         return self.sweep.Tables(
             origin=frame.origin.copy(),
@@ -161,10 +176,13 @@ class Compiled:
         )
 
     def _own(self, mixture: Mixture) -> Array:
-        """Coefficients (K, q) of the features that tell components apart."""
+        """Coefficients (K, q) of the features that tell components apart, and a line for the noise."""
         quadratic, linear, constant = mixture.coefficients
         affine = np.column_stack([linear, constant + mixture.log_scale])
-        return affine if self.family.shared else np.hstack([quadratic, affine])
+        if self.tiles.shared:
+            return affine
+        quadratic = np.broadcast_to(quadratic, (len(affine), quadratic.shape[1]))
+        return with_noise(np.hstack([quadratic, affine]), mixture)
 
     def add(self, rows: np.ndarray, weights: Array | None) -> None:
         """Adds a block of rows (b, d) of any real dtype with weights (b,) or None."""
@@ -176,12 +194,19 @@ class Compiled:
 
     def stats(self, index: int) -> Stats:
         """What the sweeps have summed for a mixture."""
-        stats, tables, k, q = Stats.zero(self.layout), self.tables, self.tiles.n_components, self.tiles.features
-        sums, p = tables.sums[index * q : (index + 1) * q], q - self.frame.d - 1
+        stats, tables, tiles = Stats.zero(self.layout), self.tables, self.tiles
+        k, q, d = tiles.n_components, tiles.features, tiles.d
+        sums, p = tables.sums[index * q : (index + 1) * q], q - d - 1
         stats.mass[:] = sums[-1, :k]
         stats.first[:] = sums[p:-1, :k].T
-        stats.second[:] = self.family.pack(sums[:-1, k:]) if self.family.shared else sums[:p].T
-        common = np.vdot(self.mixtures[index].coefficients[0], stats.second) if self.family.shared else 0.0
+        if tiles.shared:
+            stats.second[:] = self.family.pack(sums[:-1, k:])
+        else:
+            own = sums[:p, :k]
+            stats.second[:] = own.sum(axis=1) if self.family.shared else own.T
+        if tiles.noise:
+            stats.vector[1], stats.beyond[:d], stats.beyond[d:] = sums[-1, k], sums[p:-1, k], sums[:p, k]
+        common = np.vdot(self.mixtures[index].coefficients[0], stats.second) if tiles.shared else 0.0
         stats.vector[0] = self.weight
         stats.vector[2] = tables.density[index].sum() + common  # `tied` and `spherical`: x² is of all components alike
         return stats

@@ -1,6 +1,7 @@
 """Marginal and conditional distributions of a mixture: they are mixtures of the same family."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,10 +10,14 @@ from gmmdask.mixture import Mixture
 
 
 def marginal(mixture: Mixture, features: Sequence[int]) -> Mixture:
-    """The distribution of some features, in this order (Bishop 2006, section 2.3.2): parameters without the others."""
+    """The distribution of some features, in this order (Bishop 2006, section 2.3.2): parameters without the others.
+
+    The mixture is in data units, where the box of its noise is; here and below.
+    """
     kept = np.asarray(features)
     covariances = mixture.family.restricted(mixture.covariances, kept)
-    return Mixture(mixture.covariance_type, mixture.weights, np.ascontiguousarray(mixture.means[:, kept]), covariances)
+    noise, means = mixture.noise, np.ascontiguousarray(mixture.means[:, kept])
+    return replace(mixture, means=means, covariances=covariances, noise=None if noise is None else noise.of(kept))
 
 
 def conditional(mixture: Mixture, features: Sequence[int], values: Array) -> Mixture:
@@ -35,8 +40,12 @@ def conditional(mixture: Mixture, features: Sequence[int], values: Array) -> Mix
     off = values - known.means
     distances = [np.sum(family.whiten(known.root, k, z[:, None]) ** 2) for k, z in enumerate(off)]
     log_joint = known.log_scale - 0.5 * np.array(distances)
-    weights = np.exp(log_joint - log_joint.max())
+    if known.noise is not None:
+        log_joint = np.append(log_joint, known.noise.log_joint)
+    shares = np.exp(log_joint - log_joint.max())
     solved = np.linalg.solve(dense[:, given[:, None], given], off[:, :, None])
     means = mixture.means[:, rest] + (dense[:, rest[:, None], given] @ solved)[:, :, 0]
     covariances = family.from_precisions(family.restricted(family.precisions(mixture.root), rest))
-    return Mixture(mixture.covariance_type, weights / weights.sum(), means, covariances)
+    found = mixture.proportioned(shares / shares.sum())
+    noise = None if found.noise is None else found.noise.of(rest)
+    return replace(found, means=means, covariances=covariances, noise=noise)

@@ -18,7 +18,7 @@ from gmmdask.place import Place
 from gmmdask.storage import NotEntrustedError, StorageError
 
 MAGIC = b"gmmdask\n"
-SCHEMA = 1
+SCHEMA = 2  # 2: mixtures with noise
 PREFIX = len(MAGIC) + 8 + 32
 BLOCK = 1 << 20
 MOST_EMPTY = 1 << 20  # rows or columns of an array without numbers
@@ -31,7 +31,12 @@ class FileError(ValueError):
 
 
 def write(
-    path: str | Path | Place, kind: str, content: Any, arrays: Mapping[str, np.ndarray], previous: Place | None = None
+    path: str | Path | Place,
+    kind: str,
+    content: Any,
+    arrays: Mapping[str, np.ndarray],
+    previous: Place | None = None,
+    schema: int = 1,
 ) -> None:
     """Writes a whole file or none; one that is there goes to `previous`, or is replaced. See `Place.write`.
 
@@ -39,6 +44,7 @@ def write(
     ----------
     content : JSON value
     arrays : of float64, float32, int64 or uint64
+    schema : the first that could say all of it: older versions read what they can, and refuse what they would lose.
 
     Raises
     ------
@@ -53,7 +59,7 @@ def write(
             raise TypeError(f"{path}: array {name!r} has dtype {array.dtype}, expected one of {', '.join(DTYPES)}.")
         listing[name] = {"dtype": str(array.dtype), "shape": list(array.shape), "offset": offset}
         offset += array.nbytes
-    header = json.dumps({"kind": kind, "schema": SCHEMA, "arrays": listing, "content": content}).encode()
+    header = json.dumps({"kind": kind, "schema": schema, "arrays": listing, "content": content}).encode()
     parts = [header, *(np.ascontiguousarray(array).tobytes() for array in arrays.values())]
     checksum = hashlib.sha256()
     for part in parts:

@@ -70,10 +70,12 @@ class LogJoint:
     def __init__(self, frame: Frame, inside: Mixture, rows: int, name: str) -> None:
         self.features = Features(inside.family, frame, rows)
         self.kernel = KERNELS[kernel_for(inside)](inside, frame, rows)
-        self.name = name
+        self.name, self.n_components = name, inside.n_components
 
     def __call__(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
-        """Features (p + d + 1, b) and log joint densities (K, b); both are overwritten by the next call.
+        """Features (p + d + 1, b) and log joint densities (K, b), with a last line for noise, if there is any.
+
+        Both are overwritten by the next call.
 
         Raises
         ------
@@ -85,7 +87,7 @@ class LogJoint:
             if self.kernel.needs_quadratic:
                 self.features.quadratic(features)
             joint = self.kernel.log_joint(features)
-        refuse_bad_rows(block, joint, self.name)
+        refuse_bad_rows(block, joint[: self.n_components], self.name)
         return features, joint
 
 

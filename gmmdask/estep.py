@@ -32,7 +32,10 @@ class Block(Protocol):
 
 
 def accumulate(kernel: Kernel, features: Array, joint: Array, weights: Array | None) -> None:
-    """One block of an E-step, from its log joint densities (K, b): responsibilities live here and nowhere else."""
+    """One block of an E-step, from its log joint densities (K, b), and a last line for noise, if there is any.
+
+    Responsibilities live here and nowhere else.
+    """
     resp, log_density = joint, soft_assignment(joint)
     if weights is None:
         weights = features[-1]
@@ -115,9 +118,10 @@ class ESteps:
         for frame, step in self.steps:
             family, k = step.mixture.family, step.mixture.n_components
             if step.kernel == "compiled":
-                kind = (frame.digest, family.name, k)
+                noise = step.mixture.noise is not None
+                kind = (frame.digest, family.name, k, noise)
                 if kind not in fast:
-                    fast[kind] = Compiled(frame, family, k, self.block_rows)
+                    fast[kind] = Compiled(frame, family, k, self.block_rows, noise)
                 found.append(fast[kind].join(step.mixture))
                 continue
             if (frame.digest, family.name) not in others:
@@ -229,10 +233,10 @@ def assigned_stats(
     return central
 
 
-def peak_bytes(family: Family, n_components: int, d: int, rows: int, runs: int = 1) -> int:
+def peak_bytes(family: Family, n_components: int, d: int, rows: int, runs: int = 1, noise: bool = False) -> int:
     """Bytes that E-steps of `runs` mixtures take in one task with blocks of this many rows, by any kernel."""
-    p, stats = family.packed_size(d), Layout(family.name, n_components, d, "").size
-    per_row = p + 2 * d + 1 + runs * (n_components + d + 1) + 3 * d + 8
-    numpy_kernels = 8 * (rows * per_row + np.getbufsize() + runs * (4 * stats + 2 * n_components * (p + d + 1)))
-    compiled = 8 * rows * (d + 1) + runs * (32 * stats + Tiles(family, n_components, d, rows).bytes)
+    p, stats, lines = family.packed_size(d), Layout(family.name, n_components, d, "", noise).size, n_components + noise
+    per_row = p + 2 * d + 1 + runs * (lines + d + 1) + 3 * d + 8
+    numpy_kernels = 8 * (rows * per_row + np.getbufsize() + runs * (4 * stats + 2 * lines * (p + d + 1)))
+    compiled = 8 * rows * (d + 1) + runs * (32 * stats + Tiles(family, n_components, d, rows, noise).bytes)
     return max(numpy_kernels, compiled)

@@ -78,11 +78,14 @@ class GaussianMixture(FittedMixture):
         it holds, so that weights are drawn together; lower bounds have its log density in them. 1 is none.
     refine : None, or "split-merge": once EM has converged on the sample (or on all rows, if they fit in it), two
         components are merged and a third split wherever that raises the score.
+    noise : whether there is a uniform component over the box of the data, for outliers, beside the K others; its label
+        is -1, and weights_ sum to 1 - noise_weight_.
 
     Attributes
     ----------
     weights_ (K,), means_ (K, d), covariances_, precisions_, precisions_cholesky_ (in the covariance type's shape); they
     are float64 whatever the rows are,
+    noise_weight_ (0.0 without noise),
     converged_, n_iter_ (passes), lower_bound_ and lower_bounds_ (nats per row), n_features_in_,
     feature_names_in_ (d,), if the columns have names and all are strings,
     stream_ (what `partial_fit` has learned so far, see `gmmdask.stream.Stream`; else None),
@@ -120,6 +123,7 @@ class GaussianMixture(FittedMixture):
         prior: str | None = None,
         weight_concentration: float = 1.0,
         refine: str | None = None,
+        noise: bool = False,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -147,6 +151,7 @@ class GaussianMixture(FittedMixture):
         self.prior = prior
         self.weight_concentration = weight_concentration
         self.refine = refine
+        self.noise = noise
 
     # --- fitting -----------------------------------------------------------------------------------------------
 
@@ -278,7 +283,8 @@ class GaussianMixture(FittedMixture):
                     f"warm_start=True goes on from the last fit, of (components, features, covariance_type) = {then}, "
                     f"which does not fit {now}. Set warm_start=False to begin anew."
                 )
-            return Start(self.covariance_type, k, self.init_params, self.weights_, self.means_, self.precisions_)
+            weights = self.weights_ if self.noise or not self.noise_weight_ else self.weights_ / self.weights_.sum()
+            return Start(self.covariance_type, k, self.init_params, weights, self.means_, self.precisions_)
         given = (self.weights_init, self.means_init, self.precisions_init)
         return Start.checked(self.covariance_type, k, d, self.init_params, *given)
 

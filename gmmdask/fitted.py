@@ -47,6 +47,7 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _set_mixture(self, mixture: Mixture) -> None:
         self.mixture_, self.n_features_in_ = mixture, mixture.d
         self.weights_, self.means_, self.covariances_ = mixture.weights, mixture.means, mixture.covariances
+        self.noise_weight_ = 0.0 if mixture.noise is None else mixture.noise.weight
         with one_thread():
             self.precisions_ = mixture.family.precisions(mixture.root)
             self.precisions_cholesky_ = mixture.family.precisions_cholesky(mixture.root)
@@ -84,11 +85,14 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     # --- using -------------------------------------------------------------------------------------------------
 
     def predict(self, X: Any) -> Any:
-        """Component of highest posterior probability of each row, (n,): NumPy for rows in memory, else lazy dask."""
+        """Component of highest posterior probability of each row, (n,), -1 for noise.
+
+        NumPy for rows in memory, else lazy dask.
+        """
         return self._predict(X, "labels")
 
     def predict_proba(self, X: Any) -> Any:
-        """Posterior probabilities, (n, K): NumPy for rows in memory, else lazy dask."""
+        """Posterior probabilities, (n, K), which leave that of noise: NumPy for rows in memory, else lazy dask."""
         return self._predict(X, "proba")
 
     def score_samples(self, X: Any) -> Any:
@@ -145,7 +149,10 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return Statistics.of(self.mixture_, source, sample_weight=sample_weight, scheduler=scheduler)
 
     def sample(self, n_samples: int = 1) -> tuple[Array, np.ndarray]:
-        """Rows (n_samples, d) drawn from the mixture, and their components (n_samples,), in order of component."""
+        """Rows (n_samples, d) drawn from the mixture, and their components (n_samples,), in order of component.
+
+        Noise, -1, comes first, spread evenly over the box of the rows that were fitted.
+        """
         check_is_fitted(self)
         if n_samples < 1:
             raise ValueError(f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample.")
@@ -280,8 +287,10 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         kept = {
             name: told[name] for name in ("init_params", "reg_covar", "n_init", "sample_rows", *BY_NAME) if name in told
         }
-        estimator = cls(model.mixture.n_components, covariance_type=model.mixture.covariance_type, **kept)
-        estimator._set_mixture(model.mixture)
+        mixture = model.mixture
+        kept["noise"] = mixture.noise is not None
+        estimator = cls(mixture.n_components, covariance_type=mixture.covariance_type, **kept)
+        estimator._set_mixture(mixture)
         estimator._set_history(model.provenance)
         estimator._set_names(model.feature_names)
         state = model.state

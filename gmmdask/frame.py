@@ -1,7 +1,7 @@
 """The coordinates in which a run lives, and what a prior looks like in them."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from gmmdask.covariance import FAMILIES, Family
 from gmmdask.covariance._base import Array
 from gmmdask.mixture import Mixture
+from gmmdask.noise import Noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,8 @@ class Frame:
     def mixture_in(self, mixture: Mixture) -> Mixture:
         """A mixture in data units, in frame coordinates."""
         covariances = mixture.family.transform(mixture.covariances, self.matrix)
-        return Mixture(mixture.covariance_type, mixture.weights, self.points_in(mixture.means), covariances)
+        noise = self.noise_in(mixture.noise)
+        return replace(mixture, means=self.points_in(mixture.means), covariances=covariances, noise=noise)
 
     def steps_out(self, steps: Array) -> Array:
         """Differences of points (m, d) in frame coordinates, in data units (m, d)."""
@@ -77,7 +79,12 @@ class Frame:
         """A mixture in frame coordinates, in data units."""
         covariances = mixture.family.transform(mixture.covariances, self.inverse)
         means = self.steps_out(mixture.means) + self.origin
-        return Mixture(mixture.covariance_type, mixture.weights, means, covariances)
+        noise = None if mixture.noise is None else replace(mixture.noise, log_det=0.0)
+        return replace(mixture, means=means, covariances=covariances, noise=noise)
+
+    def noise_in(self, noise: Noise | None) -> Noise | None:
+        """Noise in data units as that of a mixture in frame coordinates."""
+        return None if noise is None else replace(noise, log_det=self.log_det)
 
     def covariance_in(self, covariance: Array) -> Array:
         """A data covariance (d, d) in frame coordinates."""
@@ -145,6 +152,7 @@ class Prior:
     row : the weight of one row: a component should hold as much at least.
     weight : of all rows, for algorithms that see a part of them; 0 if it is not known.
     concentration : α of a Dirichlet prior of the weights of components, 1 or more; 1 is none.
+    noise : in frame coordinates, if mixtures have some: an M-step gives it its weight, and nothing else.
     """
 
     regularisation: Array
@@ -153,6 +161,7 @@ class Prior:
     row: float = 1.0
     weight: float = 0.0
     concentration: float = 1.0
+    noise: Noise | None = None
 
     @classmethod
     def of(cls, covariance_type: str, n_components: int, frame: Frame, reg_covar: float) -> "Prior":

@@ -1,6 +1,6 @@
 """Gradients of a fit's objective: functions of statistics and prior alone, as an M-step is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,12 +32,14 @@ class Slopes:
     weight : what weights π are weighed against: logits, log weights before they are made to sum to one, have the
         derivatives mass - weight · π.
     mass : (K,), N_k, and α - 1 of a Dirichlet prior.
+    shares : (m,), the same, and last the mass outside, if there is noise: as `Mixture.proportions`.
     means : (K, d), Σ_k⁻¹ (S1_k - N_k μ_k).
     covariances : in own shape, ½ (Σ_k⁻¹ M_k Σ_k⁻¹ - N_k Σ_k⁻¹); every entry of a matrix counts for itself.
     """
 
     weight: float
     mass: Array
+    shares: Array
     means: Array
     covariances: Array
 
@@ -55,8 +57,10 @@ def slopes(stats: Stats, mixture: Mixture, prior: Prior) -> Slopes:
         first, mass = first - pull, mass + part * conjugate.rows(family, k, d)
     steep = family.coefficients(mixture.root, first)[1]
     counts = share(stats, prior) * (prior.concentration - 1)
+    held = about.mass + counts
+    shares = held if mixture.noise is None else np.append(held, stats.outside)
     covariances = family.slope(mixture.root, second, mass, d)
-    return Slopes(stats.weight + k * counts, about.mass + counts, steep, covariances)
+    return Slopes(stats.weight + k * counts, held, shares, steep, covariances)
 
 
 # --- in unconstrained coordinates ------------------------------------------------------------------------------
@@ -69,8 +73,7 @@ def bared(mixture: Mixture, prior: Prior) -> Mixture:
         return mixture
     dense = mixture.family.dense(added, mixture.n_components, mixture.d)[0]
     least = float(np.linalg.eigvalsh(dense)[0])
-    covariances = mixture.family.floored(mixture.covariances - added, least)
-    return Mixture(mixture.covariance_type, mixture.weights, mixture.means, covariances)
+    return replace(mixture, covariances=mixture.family.floored(mixture.covariances - added, least))
 
 
 def has_room(mixture: Mixture, prior: Prior) -> bool:
@@ -84,7 +87,7 @@ def regularised(mixture: Mixture, prior: Prior) -> Mixture:
     added = prior.added(mixture.family, mixture.n_components)
     if not np.any(added):
         return mixture
-    return Mixture(mixture.covariance_type, mixture.weights, mixture.means, mixture.covariances + added)
+    return replace(mixture, covariances=mixture.covariances + added)
 
 
 def mixture_at(coordinates: Array, like: Mixture, prior: Prior) -> Mixture:
@@ -111,7 +114,7 @@ def is_sound(mixture: Mixture) -> bool:
 def gradient(coordinates: Array, stats: Stats, mixture: Mixture, prior: Prior) -> Array:
     """Of the objective per unit weight with respect to `coordinates`, where the mixture is."""
     (k, d), found = mixture.means.shape, slopes(stats, mixture, prior)
-    rest = coordinates[k + k * d :].reshape(1 if mixture.family.shared else k, -1)
-    logits = found.mass - found.weight * mixture.weights
+    rest = coordinates[found.shares.size + k * d :].reshape(1 if mixture.family.shared else k, -1)
+    logits = found.shares - found.weight * mixture.proportions
     chained = mixture.family.chain(rest, found.covariances, d)
     return np.concatenate([logits, found.means.ravel(), chained.ravel()]) / stats.weight

@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from gmmdask.algorithms import Algorithm, Batch, Beginning, Squarem
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
+from gmmdask.emptiness import FIRST_SHARE, in_empty_places, to_nearest, with_noise
 from gmmdask.estep import EStep, ESteps, LogDensities, assigned_stats, most_likely
 from gmmdask.execution import Executor
 from gmmdask.fit import advance
@@ -76,17 +77,39 @@ def one_start(
     random: np.random.RandomState,
     weights: Array | None = None,
 ) -> Mixture:
-    """A mixture in frame coordinates from one draw of the method, given parameters put in their place."""
+    """A mixture in frame coordinates from one draw of the method, given parameters put in their place.
+
+    With noise in the prior, rows in empty places are left to that.
+    """
     if start.complete:
-        return frame.mixture_in(start.completed(None))
+        return with_noise(frame.mixture_in(start.completed(None)), prior.noise)
+    rows, weights, share = without_noise(start.n_components, rows, weights, prior)
     whitened = start.method == "kmeans-whitened"
     seen = frame.points_in(rows.astype(np.float64)) if whitened else rows
     assigned = assign("kmeans" if whitened else start.method, seen, start.n_components, random, weights)
+    if prior.noise is not None and assigned.min() < 0:
+        assigned = to_nearest(frame.points_in(rows.astype(np.float64)), assigned)
     if weights is not None and assigned.min() < 0:
         weights = None  # components of one row each, in whose choice the weights have had their say
     layout = Layout(start.covariance_type, start.n_components, frame.d, frame.digest)
     mixture = m_step(assigned_stats(layout, frame, rows, assigned, weights=weights), prior)
-    return frame.mixture_in(start.completed(frame.mixture_out(mixture))) if start.given else mixture
+    if start.given:
+        mixture = frame.mixture_in(start.completed(frame.mixture_out(mixture)))
+    return with_noise(mixture, prior.noise, share)
+
+
+def without_noise(
+    k: int, rows: np.ndarray, weights: Array | None, prior: Prior
+) -> tuple[np.ndarray, Array | None, float]:
+    """Rows (m, d) and weights (m,) without those in empty places, if the prior has noise, and the share of these."""
+    if prior.noise is None:
+        return rows, weights, FIRST_SHARE
+    empty = in_empty_places(rows, prior.noise)
+    if len(rows) - empty.sum() < k:
+        return rows, weights, FIRST_SHARE
+    if weights is None:
+        return rows[~empty], None, float(empty.mean())
+    return rows[~empty], weights[~empty], float(weights[empty].sum() / weights.sum())
 
 
 def in_memory(

@@ -91,13 +91,18 @@ def from_theirs(model: Any) -> Mixture:
 
 
 def to_theirs(mixture: Mixture, parameters: Mapping[str, Any], told: Mapping[str, Any]) -> Theirs:
-    """A fitted scikit-learn GaussianMixture; of a family that it does not know, as `full`.
+    """A fitted scikit-learn GaussianMixture; of a family that it does not know, as `full`. ValueError if it has noise.
 
     Parameters
     ----------
     parameters : of our estimator, those of scikit-learn's among them.
     told : fitted attributes beside the mixture, as far as they are known.
     """
+    if mixture.noise is not None:
+        raise ValueError(
+            f"scikit-learn knows no noise, and this mixture has some, of weight {mixture.noise.weight:.3g}: its "
+            "densities and labels would be others there. Fit with noise=False to export, or use the model here."
+        )
     kind = mixture.covariance_type if mixture.covariance_type in THEIRS else "full"
     covariances = mixture.covariances if kind == mixture.covariance_type else mixture.dense_covariances()
     as_theirs = Mixture(kind, mixture.weights, mixture.means, covariances)

@@ -197,7 +197,8 @@ class Job:
 
     def _first_look(self, data: Data) -> None:
         began = time.perf_counter()
-        look = first_look(data, self.progress.seed, *sample_sizes(self.source, self.settings))
+        sizes = sample_sizes(self.source, self.settings)
+        look = first_look(data, self.progress.seed, *sizes, box=self.settings.noise)
         if len(look.sample) < self.settings.start.n_components:
             raise DataError(
                 f"{self.source.name}: {len(look.sample)} rows have a weight above zero, too few for n_components = "

@@ -92,12 +92,27 @@ class Kernel(Protocol):
 
     def __init__(self, mixture: Mixture, frame: Frame, rows: int) -> None: ...
     def log_joint(self, features: Array) -> Array:
-        """log π_k N(x|k), (K, b), in the frame's units; overwritten by the next call."""
+        """log π_k N(x|k), (K, b), in the frame's units, and a last line for the noise; overwritten by the next call."""
         ...
 
     def moments(self, features: Array, resp: Array, weights: Array) -> None:
-        """Adds mass, first and second moments of weighted responsibilities (K, b)."""
+        """Adds mass, first and second moments of weighted responsibilities, as many lines."""
         ...
+
+
+def layout_of(mixture: Mixture, frame: Frame) -> Layout:
+    """That of statistics under a mixture in a frame."""
+    noise = mixture.noise is not None
+    return Layout(mixture.covariance_type, mixture.n_components, frame.d, frame.digest, noise)
+
+
+def with_noise(coefficients: Array, mixture: Mixture) -> Array:
+    """Coefficients (K, q) on features of which the last is one, and a line for the noise if there is any."""
+    if mixture.noise is None:
+        return coefficients
+    line = np.zeros(coefficients.shape[1])
+    line[-1] = mixture.noise.log_joint
+    return np.vstack([coefficients, line])
 
 
 class Products:
@@ -108,26 +123,33 @@ class Products:
     def __init__(self, mixture: Mixture, frame: Frame, rows: int) -> None:
         family, d = mixture.family, frame.d
         self.p, self.shared = family.packed_size(d), family.shared
-        self.stats = Stats.zero(Layout(family.name, mixture.n_components, d, frame.digest))
+        self.stats, self.k = Stats.zero(layout_of(mixture, frame)), mixture.n_components
         self.quadratic, linear, constant = mixture.coefficients
         affine = np.column_stack([linear, constant + mixture.log_scale])
-        self.all = np.ascontiguousarray(affine if self.shared else np.hstack([self.quadratic, affine]))
-        self.joint = Scratch(mixture.n_components, rows)
+        own = affine if self.shared else np.hstack([self.quadratic, affine])
+        self.all = np.ascontiguousarray(with_noise(own, mixture))
+        self.joint = Scratch(len(self.all), rows)
         self.sums = np.empty(self.all.shape)
 
     def log_joint(self, features: Array) -> Array:
         joint = self.joint.take(len(self.all), features.shape[1])
         np.dot(self.all, features[self.p :] if self.shared else features, out=joint)
         if self.shared:
-            joint += np.dot(self.quadratic, features[: self.p])
+            joint[: self.k] += np.dot(self.quadratic, features[: self.p])
         return joint
 
     def moments(self, features: Array, resp: Array, weights: Array) -> None:
-        stats, p = self.stats, 0 if self.shared else self.p
+        stats, k, p = self.stats, self.k, 0 if self.shared else self.p
         np.dot(resp, features[self.p - p :].T, out=self.sums)
-        stats.mass[:] += self.sums[:, -1]
-        stats.first[:] += self.sums[:, p:-1]
-        stats.second[:] += np.dot(features[: self.p], weights) if self.shared else self.sums[:, :p]
+        stats.mass[:] += self.sums[:k, -1]
+        stats.first[:] += self.sums[:k, p:-1]
+        stats.second[:] += np.dot(features[: self.p], weights) if self.shared else self.sums[:k, :p]
+        if stats.layout.noise:
+            outside = np.dot(features[: self.p], resp[k]) if self.shared else self.sums[k, :p]
+            if self.shared:
+                stats.second[:] -= outside
+            stats.vector[1] += self.sums[k, -1]
+            stats.beyond[:] += np.concatenate([self.sums[k, p:-1], outside])
 
 
 class Centred:
@@ -137,10 +159,8 @@ class Centred:
 
     def __init__(self, mixture: Mixture, frame: Frame, rows: int) -> None:
         self.mixture, self.p = mixture, mixture.family.packed_size(frame.d)
-        self.stats = Stats.zero(
-            Layout(mixture.covariance_type, mixture.n_components, frame.d, frame.digest), mixture.means
-        )
-        self.joint = Scratch(mixture.n_components, rows)
+        self.stats = Stats.zero(layout_of(mixture, frame), mixture.means)
+        self.joint = Scratch(mixture.proportions.size, rows)
         self.z = Scratch(frame.d, rows)
 
     def _about_mean(self, features: Array, k: int) -> Array:
@@ -149,7 +169,9 @@ class Centred:
 
     def log_joint(self, features: Array) -> Array:
         mixture = self.mixture
-        joint = self.joint.take(mixture.n_components, features.shape[1])
+        joint = self.joint.take(mixture.proportions.size, features.shape[1])
+        if mixture.noise is not None:
+            joint[-1] = mixture.noise.log_joint
         for k in range(mixture.n_components):
             white = mixture.family.whiten(mixture.root, k, self._about_mean(features, k))
             np.einsum("db,db->b", white, white, out=joint[k])
@@ -164,6 +186,10 @@ class Centred:
             stats.mass[k] += resp[k].sum()
             stats.first[k] += z @ resp[k]
             stats.second[0 if family.shared else k] += family.scatter(z, resp[k])
+        if stats.layout.noise:
+            x = features[self.p : -1]
+            stats.vector[1] += resp[-1].sum()
+            stats.beyond[:] += np.concatenate([x @ resp[-1], family.scatter(x, resp[-1])])
 
 
 KERNELS: dict[str, type[Kernel]] = {"products": Products, "centred": Centred}

@@ -45,6 +45,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "prior": [StrOptions(set(PRIORS)), None],
     "weight_concentration": [Real],
     "refine": [StrOptions(set(REFINEMENTS)), None],
+    "noise": ["boolean"],
 }
 
 
@@ -76,6 +77,7 @@ NOT_OF_STREAMS = {  # what `partial_fit` cannot do: the value it needs, and what
     "prior": (None, "learns without a prior"),
     "weight_concentration": (1, "learns without a prior of weights"),
     "refine": (None, "moves no components"),
+    "noise": (False, "does not know the box that all rows will fill"),
 }
 
 

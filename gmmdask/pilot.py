@@ -55,7 +55,8 @@ class Findings:
     """What the pilot found; adds.
 
     `within` (d,) is the scatter of rows about the mean of their block. `squares` is Σ w², `blocks` the sum over blocks
-    of Σ w²/Σ w: rows and blocks, if all weigh one.
+    of Σ w²/Σ w: rows and blocks, if all weigh one. `low` and `high` (d,) are the least and largest of each feature,
+    infinite where nobody asked.
     """
 
     moments: Moments
@@ -65,6 +66,8 @@ class Findings:
     n_bad: int
     first_bad: int
     sample: Sample
+    low: Array
+    high: Array
 
     def __add__(self, other: "Findings") -> "Findings":
         return Findings(
@@ -75,6 +78,8 @@ class Findings:
             self.n_bad + other.n_bad,
             min(self.first_bad, other.first_bad),
             self.sample + other.sample,
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
         )
 
     @property
@@ -118,17 +123,21 @@ class Pilot:
     threshold : int or float
         Rows with keys up to it are kept: chosen so that a few more than wanted are. A float where rows have weights:
         keys are waiting times then.
+    box : bool
+        Whether the least and largest of each feature are wanted.
     """
 
     d: int
     dtype: np.dtype[Any]
     seed: int
     threshold: int | float
+    box: bool = False
 
     def __call__(self, blocks: Iterable[Block]) -> Findings:
         d = self.d
         moments, n_bad, first_bad = Moments(0.0, np.zeros(d), np.zeros((d, d))), 0, NONE
         within, squares, blocks_seen = np.zeros(d), 0.0, 0.0
+        low, high = np.full(d, np.inf), np.full(d, -np.inf)
         kept = [self._none()]
         for block in blocks:
             with np.errstate(invalid="ignore", over="ignore"):
@@ -142,7 +151,9 @@ class Pilot:
             within, squares = within + np.diag(found.scatter), squares + square
             blocks_seen += square / found.weight
             kept.append(self._draw(block))
-        return Findings(moments, within, squares, blocks_seen, n_bad, first_bad, Sample.of(kept))
+            if self.box:
+                low, high = np.minimum(low, block.rows.min(axis=0)), np.maximum(high, block.rows.max(axis=0))
+        return Findings(moments, within, squares, blocks_seen, n_bad, first_bad, Sample.of(kept), low, high)
 
     def _none(self) -> Sample:
         weighted = isinstance(self.threshold, float)
@@ -169,6 +180,8 @@ class FirstLook:
     Where rows have weights, those of the sample and of the held-out rows are here, and all weights of the fit are in
     `unit`: the moments', and those of a sample that is not whole are such that its rows weigh what rows weigh on the
     average.
+
+    `low` and `high` (d,) are the least and largest of each feature, if these were asked for.
     """
 
     moments: Moments
@@ -180,17 +193,20 @@ class FirstLook:
     sample_weights: Array | None = None
     held_out_weights: Array | None = None
     unit: float = 1.0
+    low: Array | None = None
+    high: Array | None = None
 
     @property
     def fits(self) -> bool:
         """Whether its arrays go together: asked of what comes out of a file."""
         d, rows = self.moments.mean.size, (self.sample, self.held_out)
         same = all(array.shape[1:] == (d,) and array.dtype == self.sample.dtype for array in rows)
+        same &= all(corner is None or corner.shape == (d,) for corner in (self.low, self.high))
         return same and len(self.sample) > 0 and self.moments.scatter.shape == (d, d)
 
 
-def first_look(data: Data, seed: int, sample_rows: int, held_out_rows: int) -> FirstLook:
-    """One pass over all rows, after one over their weights if they have some.
+def first_look(data: Data, seed: int, sample_rows: int, held_out_rows: int, box: bool = False) -> FirstLook:
+    """One pass over all rows, after one over their weights if they have some. With `box`, least and largest are told.
 
     Raises
     ------
@@ -208,7 +224,7 @@ def first_look(data: Data, seed: int, sample_rows: int, held_out_rows: int) -> F
         threshold, data = np.inf if whole else weights.threshold(wanted), data.in_unit(weights.unit)
     stored = data.source.dtype
     dtype = stored if stored in (np.float32, np.float64) else np.dtype(np.float64)
-    found: Findings = data.sums(Pilot(data.source.d, dtype, seed, threshold))
+    found: Findings = data.sums(Pilot(data.source.d, dtype, seed, threshold, box))
     if found.n_bad:
         chunk = data.source.chunk_of(found.first_bad)
         raise DataError(
@@ -216,14 +232,15 @@ def first_look(data: Data, seed: int, sample_rows: int, held_out_rows: int) -> F
             f"of {n} rows, the first in row {found.first_bad} (storage chunk {chunk}). Drop or impute these rows first."
         )
     drawn, order = found.sample, (found.order_ratio, found.is_sorted)
+    low, high = (found.low, found.high) if box else (None, None)
     if weights is None:
         sample = drawn.rows[drawn.smallest(sample_rows)]
         held_out = drawn.rows[drawn.smallest(0 if whole else held_out_rows, skip=sample_rows)]
-        return FirstLook(found.moments, sample, held_out, whole, *order)
+        return FirstLook(found.moments, sample, held_out, whole, *order, low=low, high=high)
     chosen = drawn.smallest(sample_rows if whole else wanted)
     rows, stand_for = drawn.rows[chosen], drawn.inverse_shares(len(chosen), float(threshold))
     if not whole:
         stand_for *= len(rows) * (found.moments.weight / weights.rows) / stand_for.sum()
     first, rest = split(min(sample_rows, len(rows)), len(rows), seed)
     of_sample = (stand_for[first], stand_for[rest])
-    return FirstLook(found.moments, rows[first], rows[rest], whole, *order, *of_sample, weights.unit)
+    return FirstLook(found.moments, rows[first], rows[rest], whole, *order, *of_sample, weights.unit, low, high)

@@ -25,7 +25,13 @@ WINDOW_BYTES = 256 << 20  # of float64 rows that are in flight together where a 
 CACHE_BYTES = 1 << 30  # of rows as stored, that are kept where nothing else is said
 STEP_ROWS = 1 << 18  # of a mini-batch at most: more steps cost little, and every one is an M-step
 ADDED = 16  # statistics of candidates that wait to be added: the tree has a fan-in of 8, and levels
-BY_NAME = ("empty", "prior", "weight_concentration", "refine")  # of `Settings`, which a model keeps for the next fit
+BY_NAME = (
+    "empty",
+    "prior",
+    "weight_concentration",
+    "refine",
+    "noise",
+)  # of `Settings`; a model keeps them for the next fit
 OVERHEAD_BYTES = 96 << 20  # modules imported on the way, stacks of threads, and what the allocator keeps
 
 
@@ -54,6 +60,7 @@ class Settings:
     weight_concentration : α of the Dirichlet prior of weights, 1 or more.
     refine : {None, "split-merge"}
         Whether components are moved once EM has converged on the sample.
+    noise : whether there is a uniform component, for outliers, beside the others.
     """
 
     start: Start
@@ -70,6 +77,7 @@ class Settings:
     prior: str | None = None
     weight_concentration: float = 1.0
     refine: str | None = None
+    noise: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.weight_concentration < inf:
@@ -77,11 +85,8 @@ class Settings:
                 f"weight_concentration={self.weight_concentration}: expected a number of at least 1. Below 1 the "
                 "prior is unbounded as a weight goes to zero: nothing is best. For fewer components lower n_components."
             )
-        if self.refine is not None and self.start.method == SCALABLE:
-            raise ValueError(
-                f"refine={self.refine!r} moves components on the sample, which may have no row of the rare clusters "
-                f"that init_params={SCALABLE!r} is for. Unset one of them."
-            )
+        if self.start.method == SCALABLE:
+            scalable.check(self.refine, self.noise)
         families, found = self.algorithm.families, self.start.covariance_type
         if families and found not in families:
             raise ValueError(
@@ -118,6 +123,7 @@ class Settings:
             "sample_rows": self.sample_rows,
             "kernel": self.kernel,
             **({"refine": self.refine} if self.refine else {}),
+            **({"noise": True} if self.noise else {}),
             **({"given": given} if given else {}),
             **({"weight_concentration": float(self.weight_concentration)} if self.weight_concentration != 1 else {}),
         }
@@ -213,7 +219,7 @@ def rows_bytes(source: Source, settings: Settings, rows: int) -> int:
     pilot = 8 * rows * (3 * d + 4) + 24 * d * d
     weighing = 0 if source.weights is None else 8 * rows * (d + 8)  # rows without weight are left out of a copy
     starting = scalable.peak_bytes(family, k, d, rows) if settings.start.by_passes else 0
-    return weighing + 16 * rows * d + max(pilot, starting, peak_bytes(family, k, d, rows))
+    return weighing + 16 * rows * d + max(pilot, starting, peak_bytes(family, k, d, rows, noise=settings.noise))
 
 
 def bytes_needed(task: int, driver: int, cached: int) -> int:
@@ -277,13 +283,14 @@ def driver_bytes(source: Source, settings: Settings) -> int:
     soft = 16 * rows * k if settings.start.method == "random" else 0
     candidates = ADDED * scalable.stats_bytes(settings.family, k, d) if settings.start.by_passes else 0
     most_runs = runs if settings.refine is None else max(2, runs)  # halves of components are as good as two mixtures
-    scratch = peak_bytes(settings.family, k, d, block_rows(settings.family, d, k), most_runs)
+    scratch = peak_bytes(settings.family, k, d, block_rows(settings.family, d, k), most_runs, settings.noise)
     plan = fit_plan(source, settings)
     largest = max(part.stop - part.start for part in plan.parts)
     in_flight = plan.window * largest * source.row_bytes if settings.algorithm.mini_batches else 0
-    stats = 8 * Layout(settings.start.covariance_type, k, d, "").size
+    stats = 8 * Layout(settings.start.covariance_type, k, d, "", settings.noise).size
     kept = runs * settings.algorithm.kept_bytes(stats, plan.steps)
     compiler = COMPILER_BYTES if settings.kernel == "compiled" else 0
     numbers = d if source.weights is None else d + 2
-    search = 5 * rows * numbers * 8 + soft + starts + candidates
+    copies = 6 if settings.noise else 5  # rows without those in empty places
+    search = copies * rows * numbers * 8 + soft + starts + candidates
     return OVERHEAD_BYTES + compiler + search + 2 * scratch + in_flight + kept

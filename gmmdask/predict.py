@@ -35,7 +35,8 @@ class Prediction:
     Parameters
     ----------
     what : {"labels", "proba", "score", "outlier"}
-        Most probable component, posterior probabilities (K,), log density in nats, or whether it is below `threshold`.
+        Most probable component (-1 for noise), posterior probabilities (K,), which leave that of the noise, log density
+        in nats, or whether it is below `threshold`.
     """
 
     mixture: Mixture
@@ -72,7 +73,7 @@ class Evaluator:
 
     def __init__(self, predictions: tuple[Prediction, ...], name: str) -> None:
         first = predictions[0]
-        frame = first.frame
+        frame, self.k, self.noise = first.frame, first.mixture.n_components, first.mixture.noise is not None
         self.predictions, self.log_det = predictions, frame.log_det
         whats = {prediction.what for prediction in predictions}
         self.labels, self.soft = "labels" in whats, bool(whats - {"labels"})
@@ -82,9 +83,11 @@ class Evaluator:
         """Values (b,) or (b, K) of a block, for each prediction; they are overwritten by the next call."""
         _, joint = self.log_joint(block)
         found = {"labels": joint.argmax(axis=0)} if self.labels else {}
+        if self.labels and self.noise:
+            found["labels"][found["labels"] == self.k] = -1
         if self.soft:
             found["score"] = soft_assignment(joint) + self.log_det
-            found["proba"] = joint.T
+            found["proba"] = joint[: self.k].T
         return [
             found["score"] < prediction.threshold if prediction.what == "outlier" else found[prediction.what]
             for prediction in self.predictions

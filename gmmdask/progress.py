@@ -8,6 +8,7 @@ from gmmdask.algorithms import KEPT, Algorithm, Beginning, Online, State
 from gmmdask.checkpoint import Checkpoint
 from gmmdask.frame import Conjugate, Frame, Prior
 from gmmdask.mixture import Mixture
+from gmmdask.noise import Noise
 from gmmdask.outcome import Outcome, Reason
 from gmmdask.pilot import FirstLook, Moments
 from gmmdask.place import Place
@@ -96,7 +97,7 @@ def continued(run: Run, settings: Settings, force: bool) -> Run:
 
 def stored_classes() -> dict[str, type]:
     """Names and types of the frozen values that a checkpoint may hold."""
-    plain = (Progress, FirstLook, Moments, Run, Frame, Prior, Conjugate, Mixture, Outcome, Reason)
+    plain = (Progress, FirstLook, Moments, Run, Frame, Prior, Conjugate, Mixture, Noise, Outcome, Reason)
     learned = (Stats, Layout, Online, Beginning, *KEPT)
     return {kind.__name__: kind for kind in (*plain, *learned, *State.registry.values(), *all_algorithms(Algorithm))}
 

@@ -19,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from gmmdask.algorithms import Algorithm, Batch, Squarem
 from gmmdask.covariance import Family, IllDefinedCovariance
 from gmmdask.covariance._base import Array
+from gmmdask.emptiness import with_noise
 from gmmdask.estep import Columns, EStep, assigned_stats
 from gmmdask.frame import Frame, Prior
 from gmmdask.initialise import SAMPLE_LAPS, SAMPLE_TOL, START_FACTOR, Ground, ranked
@@ -206,6 +207,7 @@ def in_halves(mixture: Mixture, arena: Ground, own: bool, random: np.random.Rand
     k = mixture.n_components
     step = EStep.of(mixture, "products")
     labels = arena.sample.sums(Labels(arena.frame, step, arena.sample.plan.block_rows)).values[0].astype(int)
+    labels[labels == k] = -1  # noise stays noise
     points, assigned = arena.frame.points_in(arena.rows.astype(np.float64)), labels.copy()
     for j in range(k):
         members = np.flatnonzero(labels == j)
@@ -217,6 +219,8 @@ def in_halves(mixture: Mixture, arena: Ground, own: bool, random: np.random.Rand
     layout = Layout(mixture.covariance_type, 2 * k, mixture.d, arena.frame.digest)
     stats = assigned_stats(layout, arena.frame, arena.rows, assigned, weights=arena.weights)
     halves = m_step(repaired(stats, arena.prior, 0, 0)[0], arena.prior)
+    if mixture.noise is not None:
+        halves = with_noise(halves, mixture.noise, mixture.noise.weight)
     found = fitted(halves, arena, Batch(tol=0, max_iter=HALVES_LAPS))
     return None if found is None else arena.statistics(found)
 

@@ -27,7 +27,7 @@ from gmmdask.mstep import m_step
 from gmmdask.outcome import Callback, CandidatesDrawn, CentresFound
 from gmmdask.repair import repaired
 from gmmdask.sampling import Sample, keys_of, slack, uniforms
-from gmmdask.start import Start
+from gmmdask.start import SCALABLE, Start
 from gmmdask.stats import Layout, Stats
 from gmmdask.task import Block, Data
 
@@ -193,6 +193,20 @@ def scalable_start(
     mixture = likeliest(stats, k, max(n_init, LEAST_STARTS), seed, frame, prior)
     emit(CentresFound("start", len(points), passes, time.perf_counter() - began))
     return frame.mixture_in(start.completed(frame.mixture_out(mixture))) if start.given else mixture
+
+
+def check(refine: str | None, noise: bool) -> None:
+    """Refuses with a ValueError what does not go with rare clusters."""
+    if refine is not None:
+        raise ValueError(
+            f"refine={refine!r} moves components on the sample, which may have no row of the rare clusters that "
+            f"init_params={SCALABLE!r} is for. Unset one of them."
+        )
+    if noise:
+        raise ValueError(
+            f"noise=True leaves the few rows that are far from all others to the noise, and init_params={SCALABLE!r} "
+            "looks for clusters among them. Unset one of them."
+        )
 
 
 def one_of(sample: np.ndarray, weights: Array | None, seed: int) -> Array:

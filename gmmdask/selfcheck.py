@@ -31,11 +31,11 @@ class Expected:
 
 
 def check(stats: Stats, frame: Frame, expected: Expected, name: str) -> None:
-    """Σ N = W, Σ S1 and Σ S2 of a full pass against the pilot's, in the frame."""
-    total, family = stats.about(np.zeros_like(stats.origin)), stats.layout.family
+    """Σ N = W, Σ S1 and Σ S2 of a full pass against the pilot's, in the frame; what is outside belongs to the sums."""
+    (mass, first, squares), family = stats.totals(), stats.layout.family
     mean = frame.points_in(expected.mean[None])[0]
     second = frame.covariance_in(expected.covariance) + np.outer(mean, mean)
-    found = np.concatenate([[total.mass.sum()], total.first.sum(axis=0), total.second.sum(axis=0)]) / expected.weight
+    found = np.concatenate([[mass], first, squares]) / expected.weight
     wanted = np.concatenate([[1.0], mean, family.pack(second)])
     offset = (
         np.abs(frame.matrix) * np.abs(frame.origin)
@@ -44,10 +44,10 @@ def check(stats: Stats, frame: Frame, expected: Expected, name: str) -> None:
     )
     rounding = 16 * EPS * float(np.max(offset))  # of the origin, which far from zero is no small part of the spread
     tolerance = (1e-6 + rounding) * max(1.0, float(np.max(np.diag(second))))
-    off = abs(total.weight - expected.weight) > expected.slack * expected.weight
+    off = abs(stats.weight - expected.weight) > expected.slack * expected.weight
     if off or not np.all(np.abs(found - wanted) <= tolerance):
         raise ChangedData(
-            f"{name}: a pass over all rows does not add up to what the first pass found (weight {total.weight:g} "
+            f"{name}: a pass over all rows does not add up to what the first pass found (weight {stats.weight:g} "
             f"against {expected.weight:g}, moments off by {np.max(np.abs(found - wanted)):.2g} per row): {CHANGED}"
         )
 

@@ -41,7 +41,8 @@ class Statistics:
     def none(cls, mixture: Mixture, frame: Frame | None = None) -> Self:
         """Statistics of no rows."""
         arrays = map(np.ascontiguousarray, (mixture.weights, mixture.means, mixture.covariances))
-        mixture = Mixture(mixture.covariance_type, *arrays)  # the bits of a frame must not depend on strides
+        weights, means, covariances = arrays  # the bits of a frame must not depend on strides
+        mixture = replace(mixture, weights=weights, means=means, covariances=covariances)
         with one_thread():
             frame = frame or Frame.of(mixture.family, *mixture.moments())
             inside = frame.mixture_in(mixture)
@@ -134,8 +135,8 @@ class Statistics:
             raise ValueError(f"{self}: there are no rows to make a model of. Add statistics of some.")
         kind, k = self.mixture.covariance_type, self.mixture.n_components
         with one_thread():
-            inside = checked_m_step(self.stats, Prior.of(kind, k, self.frame, reg_covar))
-            mixture = self.frame.mixture_out(inside)
+            prior = replace(Prior.of(kind, k, self.frame, reg_covar), noise=self.frame.noise_in(self.mixture.noise))
+            mixture = self.frame.mixture_out(checked_m_step(self.stats, prior))
         numbers = {"weight": self.weight, "log_likelihood": self.log_likelihood, "score": self.score}
         provenance = {
             "data": {"kind": "statistics", "mixture": self.mixture.digest, **numbers},

@@ -14,12 +14,16 @@ ROUNDING = 1e-11  # of a sum: what the order of its terms may change
 
 @dataclass(frozen=True)
 class Layout:
-    """What a statistics vector holds: W, mass (K,), first (K, d), second (R, p), outside, log likelihood, entropy."""
+    """What a statistics vector holds: W, outside, log likelihood, entropy, mass (K,), first (K, d), second (R, p).
+
+    With `noise`, also what lies beyond the components: first (d,) and second (p,).
+    """
 
     covariance_type: str
     n_components: int
     d: int
     frame: str
+    noise: bool = False
 
     @cached_property
     def family(self) -> Family:
@@ -31,7 +35,8 @@ class Layout:
 
     @cached_property
     def size(self) -> int:
-        return 4 + self.n_components * (1 + self.d) + self.second_shape[0] * self.second_shape[1]
+        beyond = self.d + self.second_shape[1] if self.noise else 0
+        return 4 + self.n_components * (1 + self.d) + prod(self.second_shape) + beyond
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +44,7 @@ class Stats:
     """Statistics of some rows under one mixture, in one frame; moments are taken about `origin` (K, d).
 
     `first` is Σ w r (x - o_k) and `second` the packed Σ w r (x - o_k)(x - o_k)ᵀ. `outside` is the mass that belongs
-    to no component. The log likelihood is Σ w log p(x), the entropy -Σ w r log r, both in nats.
+    to no component, that of the noise. The log likelihood is Σ w log p(x), the entropy -Σ w r log r, both in nats.
     """
 
     layout: Layout
@@ -93,6 +98,20 @@ class Stats:
         k, d = self.layout.n_components, self.layout.d
         return self._view(4 + k * (1 + d), self.layout.second_shape)
 
+    @property
+    def beyond(self) -> Array:
+        """Moments about zero of the mass outside: first (d,), then packed second (p,). Empty without noise."""
+        k, d = self.layout.n_components, self.layout.d
+        return self.vector[4 + k * (1 + d) + prod(self.layout.second_shape) :]
+
+    def totals(self) -> tuple[float, Array, Array]:
+        """Mass, first (d,) and packed second (p,) moments about zero of all rows, those outside among them."""
+        about, d = self.about(np.zeros_like(self.origin)), self.layout.d
+        first, second = about.first.sum(axis=0), about.second.sum(axis=0)
+        if self.layout.noise:
+            first, second = first + self.beyond[:d], second + self.beyond[d:]
+        return float(about.mass.sum()) + self.outside, first, second
+
     def __add__(self, other: "Stats") -> "Stats":
         """Statistics of the rows of both.
 
@@ -132,6 +151,7 @@ class Stats:
             return Stats.zero(self.layout, self.origin)
         for moment in left._moments():
             moment[gone] = 0.0
+        left.vector[1] = max(left.outside, 0.0)
         return left
 
     def scaled(self, factor: float) -> "Stats":
@@ -160,7 +180,7 @@ class Stats:
         centres /= np.where(mass > 0, mass, 1.0)[:, None]
         moved = self.about(centres[groups])
         found = Stats.zero(layout, centres)
-        found.vector[:4] = self.vector[:4]
+        found.vector[:4], found.beyond[:] = self.vector[:4], self.beyond
         if layout.family.shared:
             found.second[:] = moved.second
         for sums, moment in zip(found._moments(), moved._moments(), strict=True):
@@ -186,7 +206,7 @@ class Stats:
         own = [np.delete(moment, component, axis=0).ravel() for moment in self._moments()]
         shared = [self.second.ravel()] if self.layout.family.shared else []
         layout = replace(self.layout, n_components=self.layout.n_components - 1)
-        vector = np.concatenate([self.vector[:4], *own, *shared])
+        vector = np.concatenate([self.vector[:4], *own, *shared, self.beyond])
         return Stats(layout, np.delete(self.origin, component, axis=0), vector)
 
     def about(self, origin: Array) -> "Stats":

@@ -132,7 +132,7 @@ def make_dataset(
     check_outputs(outputs, overwrite)
     chunk_rows = min(chunk_rows, n)
     with replacing(outputs) as places, one_thread():
-        kinds = [((n, mixture.d), np.dtype(dtype)), ((n,), np.min_scalar_type(mixture.n_components - 1))]
+        kinds = [((n, mixture.d), np.dtype(dtype)), ((n,), mixture.label_dtype)]
         pairs = zip(places, kinds, strict=False)  # labels are the second, if they are wanted
         writers = [create(place, *kind, chunk_rows, compressors) for place, kind in pairs]
 

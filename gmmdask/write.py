@@ -231,13 +231,12 @@ def opened(place: Place, writing: Writing, prediction: Prediction) -> "zarr.Arra
     """The array of a prediction: as an interrupted run has left it, or a new one."""
     if header_of(place):
         return open_array(place, "r")
-    k = prediction.mixture.n_components
     with reaching(place):
         return zarr.create_array(
             str(place),
             shape=(int(writing.edges[-1]), *prediction.columns),
             chunks=(writing.chunk, *prediction.columns),
-            dtype=np.min_scalar_type(k - 1) if prediction.what == "labels" else prediction.dtype,
+            dtype=prediction.mixture.label_dtype if prediction.what == "labels" else prediction.dtype,
             config={"write_empty_chunks": True},
             storage_options=place.options,
         )

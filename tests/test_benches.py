@@ -23,6 +23,7 @@ SECTIONS = {
     "passes": "Passes",
     "stream": "Streams",
     "rare": "Rare far clusters",
+    "outliers": "Outliers",
 }
 
 
@@ -122,6 +123,26 @@ def test_rare(folder: Path) -> None:
     ((found,),) = tables(folder, "rare")
     assert 0 <= found["sample_found"] <= found["all_found"] <= 5
     assert found["all_passes"] > 6
+
+
+def test_outliers(folder: Path) -> None:
+    (rows,) = tables(folder, "outliers")
+    assert [row["fit"] for row in rows] == ["noise", "without", "plain"]
+    assert rows[0]["noise"] > 0 == rows[1]["noise"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_outliers_move_parameters_no_further_than_chance_does(tmp_path: Path) -> None:
+    run("outliers.py", "--folder", str(tmp_path))
+    (rows,) = tables(tmp_path, "outliers")
+    for row in rows:
+        if row["fit"] == "noise":
+            assert row["rms"] <= 1.3
+            assert row["worst_mean"] <= 1
+            assert row["largest"] <= 4.5
+        if row["fit"] == "plain":
+            assert row["rms"] > 4.5
 
 
 def test_oracle(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from gmmdask.mixture import Mixture
 from gmmdask.plan import Plan
 from gmmdask.stats import Stats
 
-LIGHTEST = 1e-6  # times 1/K: the least weight, since a component of none would have no slope either
+LIGHTEST = 1e-6  # times one over their number: the least weight, since a component of none would have no slope either
 NARROWEST = 1e-6  # the least eigenvalue of a covariance beside the regularisation; the data's variance is one
 RISE = 1e-4  # of what the slope promises, a step must bring so much (Bertsekas 1976)
 GROW, SHRINK = 2.0, 0.25  # of the rate after a step that was taken, and one that was not
@@ -100,24 +100,25 @@ class Projection:
 
 
 def plain(mixture: Mixture) -> Array:
-    """Weights, means and covariances as one vector."""
-    return np.concatenate([mixture.weights, mixture.means.ravel(), mixture.covariances.ravel()])
+    """Proportions, means and covariances as one vector."""
+    return np.concatenate([mixture.proportions, mixture.means.ravel(), mixture.covariances.ravel()])
 
 
 def plain_gradient(stats: Stats, mixture: Mixture, prior: Prior) -> Array:
     """Of the objective per unit weight, by the numbers of `plain`."""
     found = slopes(stats, mixture, prior)
-    weights = found.mass / np.maximum(mixture.weights, np.finfo(np.float64).tiny)
+    weights = found.shares / np.maximum(mixture.proportions, np.finfo(np.float64).tiny)
     return np.concatenate([weights, found.means.ravel(), found.covariances.ravel()]) / stats.weight
 
 
 def projected(vector: Array, like: Mixture, prior: Prior) -> Mixture:
     """The nearest mixture to such a vector."""
-    family, (k, d) = like.family, like.means.shape
-    added, least = prior.added(family, k), LIGHTEST / k
-    weights = least + (1 - LIGHTEST) * onto_simplex((vector[:k] - least) / (1 - LIGHTEST))
-    means, covariances = vector[k : k + k * d].reshape(k, d), vector[k + k * d :].reshape(like.covariances.shape)
-    return Mixture(family.name, weights, means, family.floored(covariances - added, NARROWEST) + added)
+    family, (k, d), m = like.family, like.means.shape, like.proportions.size
+    added, least = prior.added(family, k), LIGHTEST / m
+    shares = least + (1 - LIGHTEST) * onto_simplex((vector[:m] - least) / (1 - LIGHTEST))
+    means, covariances = vector[m : m + k * d].reshape(k, d), vector[m + k * d :].reshape(like.covariances.shape)
+    floored = family.floored(covariances - added, NARROWEST) + added
+    return replace(like.proportioned(shares), means=means, covariances=floored)
 
 
 def onto_simplex(vector: Array) -> Array:
@@ -131,7 +132,7 @@ def onto_simplex(vector: Array) -> Array:
 
 def stationarity(mixture: Mixture, gradient: Array) -> float:
     """The gradient's length, without what leads off the simplex: of weights that are not at its border."""
-    k, weights = mixture.n_components, gradient[: mixture.n_components]
-    inside = mixture.weights > 2 * LIGHTEST / k
+    m, weights = mixture.proportions.size, gradient[: mixture.proportions.size]
+    inside = mixture.proportions > 2 * LIGHTEST / m
     along = weights[inside] - weights[inside].mean() if inside.any() else weights[inside]
-    return float(np.sqrt(along @ along + gradient[k:] @ gradient[k:]))
+    return float(np.sqrt(along @ along + gradient[m:] @ gradient[m:]))

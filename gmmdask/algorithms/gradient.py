@@ -40,11 +40,12 @@ class Coordinates:
 
     def scales(self, mixture: Mixture) -> Array:
         """Inverses of the information of each coordinate alone, from rows whose components are known."""
-        (k, d), weights = mixture.means.shape, np.maximum(mixture.weights, LIGHTEST)
+        (k, d), shares = mixture.means.shape, np.maximum(mixture.proportions, LIGHTEST)
+        weights = shares[:k]
         precisions = mixture.family.dense(mixture.family.precisions(mixture.root), k, d)
         means = weights[:, None] * np.diagonal(precisions, axis1=1, axis2=2)
         own = mixture.family.information(mixture.root, weights, d)
-        return 1 / np.concatenate([weights, means.ravel(), own.ravel()])
+        return 1 / np.concatenate([shares, means.ravel(), own.ravel()])
 
 
 @dataclass(frozen=True)

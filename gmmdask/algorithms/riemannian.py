@@ -1,6 +1,6 @@
 """Riemannian L-BFGS on the reformulated mixture (Hosseini and Sra 2015): covariance and mean as one matrix."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -28,7 +28,7 @@ class Cone:
     geodesic; tangents B U Bᵀ that are transported along it keep their U, so that L-BFGS needs no transport of its own.
     Where s is not 1 the mixture at the point has weights in proportion to π_k c_k, log c = ½ (1 - log s - 1/s), and
     the value is log Σ π_k c_k less than its objective, a row (a Dirichlet prior counts as α - 1 rows a component):
-    settling sets s to 1 and keeps the mixture.
+    settling sets s to 1 and keeps the mixture. Noise has a logit, the last, and c = 1.
     """
 
     def enter(self, mixture: Mixture, prior: Prior) -> Array:
@@ -36,20 +36,20 @@ class Cone:
         frames = np.zeros((k, d + 1, d + 1))
         frames[:, :d, :d] = np.linalg.cholesky(bare.covariances)
         frames[:, :d, d], frames[:, d, d] = bare.means, 1.0
-        logits = np.log(np.maximum(bare.weights, TINY))
+        logits = np.log(np.maximum(bare.proportions, TINY))
         return joined(logits, frames)
 
     def mixture(self, point: Array, like: Mixture, prior: Prior) -> Mixture:
         parts = Parts.of(point, like)
-        weights = parts.shares / parts.shares.sum()
         covariances = np.matmul(parts.widths, parts.widths.transpose(0, 2, 1))
-        return regularised(Mixture("full", weights, parts.means, covariances), prior)
+        found = like.proportioned(parts.shares / parts.shares.sum())
+        return regularised(replace(found, means=parts.means, covariances=covariances), prior)
 
     def moved(self, point: Array, step: Array, like: Mixture) -> Array:
-        parts, k = Parts.of(point, like), like.n_components
-        values, vectors = np.linalg.eigh(unpacked(step[k:], k, like.d + 1))
+        parts, k, m = Parts.of(point, like), like.n_components, like.proportions.size
+        values, vectors = np.linalg.eigh(unpacked(step[m:], k, like.d + 1))
         half = np.matmul(vectors * np.exp(0.5 * values)[:, None], vectors.transpose(0, 2, 1))
-        return joined(parts.logits + step[:k], np.matmul(parts.frames, half))
+        return joined(parts.logits + step[:m], np.matmul(parts.frames, half))
 
     def measured(self, point: Array, stats: Stats, mixture: Mixture, prior: Prior) -> tuple[float, Array]:
         """With G the slope of Σ and g that of μ, that of Ω is Jᵀ G J + sym(Jᵀ g eᵀ)/s + N ½ (1/s² - 1/s) e eᵀ, where
@@ -63,7 +63,7 @@ class Cone:
         sides = pulled[:, :, None] * last[:, None, :]
         turned += 0.5 * (sides + sides.transpose(0, 2, 1))
         turned += corner[:, None, None] * last[:, :, None] * last[:, None, :]
-        logits = found.mass - found.weight * parts.weights
+        logits = found.shares - found.weight * parts.weights
         lost = found.weight / stats.weight * float(np.log(parts.shares.sum()))
         value = objective(stats, mixture, prior)[0] + lost
         return value, np.concatenate([logits, packed(turned)]) / stats.weight
@@ -80,22 +80,21 @@ class Cone:
         """Inverses of the information of rows whose components are known, π_k of logits and ½ π_k of U: with them, the
         first step is nearly one of EM.
         """
-        weights = np.maximum(mixture.weights, LIGHTEST)
-        entries = (mixture.d + 1) * (mixture.d + 2) // 2
-        return np.concatenate([1 / weights, np.repeat(2 / weights, entries)])
+        shares, entries = np.maximum(mixture.proportions, LIGHTEST), (mixture.d + 1) * (mixture.d + 2) // 2
+        return np.concatenate([1 / shares, np.repeat(2 / shares[: mixture.n_components], entries)])
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a point stands for: logits (K,) and B (K, d + 1, d + 1)."""
+    """What a point stands for: logits (m,), as many as there are proportions, and B (K, d + 1, d + 1)."""
 
     logits: Array
     frames: Array
 
     @classmethod
     def of(cls, point: Array, like: Mixture) -> "Parts":
-        k, m = like.n_components, like.d + 1
-        return cls(point[:k], point[k:].reshape(k, m, m))
+        k, m, side = like.n_components, like.proportions.size, like.d + 1
+        return cls(point[:m], point[m:].reshape(k, side, side))
 
     @property
     def last(self) -> Array:
@@ -118,14 +117,15 @@ class Parts:
 
     @cached_property
     def weights(self) -> Array:
-        """π by softmax, (K,)."""
+        """π by softmax, (m,)."""
         found = np.exp(self.logits - self.logits.max())
         return found / found.sum()
 
     @cached_property
     def shares(self) -> Array:
-        """π_k c_k, (K,)."""
-        return self.weights * np.exp(0.5 * (1 - np.log(self.corners) - 1 / self.corners))
+        """π_k c_k, (m,)."""
+        factors = np.exp(0.5 * (1 - np.log(self.corners) - 1 / self.corners))
+        return self.weights * (factors if len(factors) == len(self.weights) else np.append(factors, 1.0))
 
 
 def joined(logits: Array, frames: Array) -> Array:

@@ -34,6 +34,8 @@ def components(mixture: Any, title: str = "components") -> Table:
     for k in range(mixture.n_components):
         numbers = (" ".join(number(value) for value in row[k][:shown]) for row in (mixture.means, deviations))
         table.add_row(str(k), f"{mixture.weights[k]:.4f}", *numbers)
+    if mixture.noise is not None:
+        table.add_row("noise", f"{mixture.noise.weight:.4f}")
     return table
 
 

@@ -65,6 +65,7 @@ from gmmdask.cli._options import (
     type=click.Choice(["reseed", "drop", "error"]),
     help="What becomes of components that hold too few rows.",
 )
+@click.option("--noise", is_flag=True, help="A uniform component beside the others, for outliers; its label is -1.")
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="Model file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False), help="File in which the fit saves itself.")
@@ -198,6 +199,7 @@ def estimator(options: dict[str, Any], reporter: Any) -> Any:
         prior=None if options["prior"] == "none" else options["prior"],
         weight_concentration=options["weight_concentration"],
         refine=None if options["refine"] == "none" else options["refine"],
+        noise=options["noise"],
     )
 
 

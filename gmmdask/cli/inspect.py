@@ -17,9 +17,10 @@ def command(model: str, log_format: str) -> None:
     mixture, told = found.mixture, found.provenance
     data, outcome, settings = told.get("data", {}), told.get("outcome", {}), told.get("settings", {})
     history = told.get("history", [])
+    kinds = f"{mixture.covariance_type} covariances" + (", and noise" if mixture.noise is not None else "")
     summary = {
         "model": model,
-        "mixture": f"{mixture.n_components} components, {mixture.d} features, {mixture.covariance_type} covariances",
+        "mixture": f"{mixture.n_components} components, {mixture.d} features, {kinds}",
         "features": None if found.feature_names is None else ", ".join(found.feature_names),
         "data": data.get("address", data.get("kind", "unknown")),
         "weights": data["weights"].get("address", data["weights"]["kind"]) if "weights" in data else None,

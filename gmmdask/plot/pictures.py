@@ -78,7 +78,7 @@ def scatter(
     Parameters
     ----------
     rows : (n, d), in memory; at most 20,000 of them are drawn, chosen at random.
-    labels : (n,) component numbers, or None for grey rows.
+    labels : (n,) component numbers, -1 for noise, which is grey; or None for grey rows.
     features : the two that are drawn.
     names : (d,) of the features.
     """
@@ -88,7 +88,7 @@ def scatter(
     colour: Any = QUIET
     if labels is not None:
         n_components = mixture.n_components if mixture is not None else int(np.max(labels)) + 1
-        colour = colours(n_components)[labels[chosen]]
+        colour = np.vstack([colours(n_components), part("colors").to_rgb(QUIET)])[labels[chosen]]
     size = float(np.clip(16_000 / len(chosen), 3.0, 16.0))
     opacity = float(np.clip(30 / len(chosen) ** 0.5, 0.35, 0.8))
     ax.scatter(rows[chosen, i], rows[chosen, j], s=size, c=colour, alpha=opacity, linewidths=0, rasterized=True)

@@ -122,9 +122,9 @@ class Examine:
         for block in blocks:
             _, joint = log_joint(block)
             with np.errstate(invalid="ignore"):  # of components without weight
-                bins = np.searchsorted(bounds, 2 * (inside.log_scale[:, None] - joint)) + first_bin
+                bins = np.searchsorted(bounds, 2 * (inside.log_scale[:, None] - joint[:k])) + first_bin
             of_label = joint.argmax(axis=0) == np.arange(k)[:, None]
-            values = soft_assignment(joint) + frame.log_det
+            values, joint = soft_assignment(joint) + frame.log_det, joint[:k]
             weights = np.ones(len(values)) if block.weights is None else block.weights
             joint *= weights
             totals += [

@@ -28,7 +28,8 @@ def identity_frame(d: int) -> Frame:
 
 
 def parameters_of(mixture: Mixture) -> Parameters:
-    return Parameters(mixture.weights, mixture.means, mixture.dense_covariances())
+    noise = None if mixture.noise is None else (mixture.noise.weight, mixture.noise.log_density)
+    return Parameters(mixture.weights, mixture.means, mixture.dense_covariances(), noise)
 
 
 def e_step(
@@ -63,6 +64,13 @@ def assert_stats_agree(stats: Stats, sums: Sums, tolerance: float) -> None:
     assert np.all(np.abs(stats.second - packed(family, sums.second)) <= tolerance * second)
     assert abs(stats.log_likelihood - float(sums.log_likelihood)) <= tolerance * nats
     assert abs(stats.entropy - float(sums.entropy)) <= 10 * tolerance * nats
+    assert stats.layout.noise == (sums.outside is not None)
+    if sums.outside is not None:
+        mass, first, second = (np.asarray(value, np.float64) for value in sums.outside)
+        d, width = stats.layout.d, np.sqrt(np.trace(second))
+        assert abs(stats.outside - mass) <= tolerance * total
+        assert np.all(np.abs(stats.beyond[:d] - first) <= tolerance * (np.sqrt(total) * width + total))
+        assert np.all(np.abs(stats.beyond[d:] - family.pack(second)) <= tolerance * (width**2 + total))
 
 
 def frame_of_rows(mixture: Mixture, rows: Array) -> Frame:

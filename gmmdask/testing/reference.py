@@ -13,15 +13,19 @@ Real = np.ndarray[Any, np.dtype[Any]]
 
 
 class Parameters(NamedTuple):
-    """Weights (K,), means (K, d) and dense covariances (K, d, d)."""
+    """Weights (K,), means (K, d) and dense covariances (K, d, d); weight and log density of noise, if there is any."""
 
     weights: Real
     means: Real
     covariances: Real
+    noise: tuple[float, float] | None = None
 
 
 class Sums(NamedTuple):
-    """W, mass (K,), first (K, d) and second (K, d, d) moments about an origin; log likelihood and entropy in nats."""
+    """W, mass (K,), first (K, d) and second (K, d, d) moments about an origin; log likelihood and entropy in nats.
+
+    `outside` is mass, first (d,) and second (d, d) moments about zero of the noise.
+    """
 
     weight: Any
     mass: Real
@@ -29,6 +33,7 @@ class Sums(NamedTuple):
     second: Real
     log_likelihood: Any
     entropy: Any
+    outside: tuple[Any, Real, Real] | None = None
 
 
 def cholesky(matrix: Real) -> Real:
@@ -50,8 +55,8 @@ def solve_lower(lower: Real, b: Real) -> Real:
 
 
 def log_joint(rows: Real, parameters: Parameters, dtype: Any = np.float64) -> Real:
-    """log π_k N(x | μ_k, Σ_k), (K, n), of rows (n, d)."""
-    weights, means, covariances = (np.asarray(value, dtype) for value in parameters)
+    """log π_k N(x | μ_k, Σ_k), (K, n), of rows (n, d), and a last line for the noise, if there is any."""
+    weights, means, covariances = (np.asarray(value, dtype) for value in parameters[:3])
     rows = np.asarray(rows, dtype)
     log_two_pi = np.log(2 * np.arccos(np.asarray(-1, dtype)))
     joint = np.empty((len(means), len(rows)), dtype)
@@ -60,7 +65,10 @@ def log_joint(rows: Real, parameters: Parameters, dtype: Any = np.float64) -> Re
         white = solve_lower(lower, (rows - means[k]).T)
         log_normal = -rows.shape[1] * log_two_pi / 2 - np.log(np.diag(lower)).sum() - (white**2).sum(axis=0) / 2
         joint[k] = np.log(weights[k]) + log_normal
-    return joint
+    if parameters.noise is None:
+        return joint
+    weight, log_uniform = (np.asarray(value, dtype) for value in parameters.noise)
+    return np.vstack([joint, np.full((1, len(rows)), np.log(weight) + log_uniform, dtype)])
 
 
 def log_density(joint: Real) -> Real:
@@ -78,14 +86,18 @@ def statistics(
     w = np.ones(len(rows), dtype) if row_weights is None else np.asarray(row_weights, dtype)
     joint = log_joint(rows, parameters, dtype)
     log_p = log_density(joint)
-    resp = np.exp(joint - log_p)
-    first, second = [], []
-    for k in range(len(resp)):
+    resp, k_all = np.exp(joint - log_p), len(parameters.means)
+    first, second, outside = [], [], None
+    for k in range(k_all):
         z = rows - origin[k]
         first.append((w * resp[k]) @ z)
         second.append((z * (w * resp[k])[:, None]).T @ z)
     entropy = -(w * resp * (joint - log_p)).sum()
-    return Sums(w.sum(), (w * resp).sum(axis=1), np.array(first), np.array(second), w @ log_p, entropy)
+    if parameters.noise is not None:
+        of_noise = w * resp[k_all]
+        outside = of_noise.sum(), of_noise @ rows, (rows * of_noise[:, None]).T @ rows
+    mass = (w * resp[:k_all]).sum(axis=1)
+    return Sums(w.sum(), mass, np.array(first), np.array(second), w @ log_p, entropy, outside)
 
 
 def m_step(covariance_type: str, sums: Sums, origin: Real, reg_covar: float = 0.0) -> tuple[Real, Real, Real]:
@@ -96,7 +108,7 @@ def m_step(covariance_type: str, sums: Sums, origin: Real, reg_covar: float = 0.
     )
     weights = sums.mass / sums.weight
     regularised = covariances + reg_covar * np.eye(shift.shape[1])
-    return weights, origin + shift, OWN_SHAPE[covariance_type](weights, regularised)
+    return weights, origin + shift, OWN_SHAPE[covariance_type](weights / weights.sum(), regularised)
 
 
 OWN_SHAPE: dict[str, Callable[[Real, Real], Real]] = {
@@ -116,12 +128,16 @@ DENSE: dict[str, Callable[[Real, int, int], Real]] = {
 def em(
     covariance_type: str, rows: Real, parameters: Parameters, laps: int, reg_covar: float = 0.0
 ) -> tuple[Real, Real, Real, list[float]]:
-    """Weights, means and own-shape covariances after some laps of batch EM, and the lower bound of each lap."""
+    """Weights, means and own-shape covariances after some laps of batch EM, and the lower bound of each lap.
+
+    What the weights leave is that of the noise.
+    """
     bounds = []
     n_components, d = parameters.means.shape
     for _ in range(laps):
         sums = statistics(rows, parameters, parameters.means)
         weights, means, own = m_step(covariance_type, sums, parameters.means, reg_covar)
-        parameters = Parameters(weights, means, DENSE[covariance_type](own, n_components, d))
+        noise = None if parameters.noise is None else (float(1 - weights.sum()), parameters.noise[1])
+        parameters = Parameters(weights, means, DENSE[covariance_type](own, n_components, d), noise)
         bounds.append(float(sums.log_likelihood / sums.weight))
     return weights, means, own, bounds

@@ -21,7 +21,7 @@ from report import section
 
 TRIALS = (
     *("speed", "out_of_core", "memory", "growth", "sizes", "shared", "cluster"),
-    *("passes", "stream", "rare", "spark"),
+    *("passes", "stream", "rare", "outliers", "spark"),
 )
 INTRODUCTION = """# Performance
 

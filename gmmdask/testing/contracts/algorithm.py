@@ -31,7 +31,7 @@ PLAN = dataclasses.replace(plan_of(9), window=4, slices=3)  # nine steps a lap, 
 
 def bits(mixture: Mixture) -> bytes:
     """All numbers of a mixture."""
-    return b"".join(array.tobytes() for array in (mixture.weights, mixture.means, mixture.covariances))
+    return b"".join(array.tobytes() for array in (mixture.proportions, mixture.means, mixture.covariances))
 
 
 class Interrupted(Exception):
