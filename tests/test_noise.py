@@ -320,7 +320,7 @@ def test_moves_of_components_leave_the_noise_alone() -> None:
     """From a start with two components in one cluster and one that covers two."""
     means = np.array([[0.0, 0], [12, 0], [0, 12], [12, 12]])
     truth = Mixture("spherical", np.full(4, 0.25), means, np.ones(4))
-    rows, outlying = contaminated(truth, 1600)
+    rows = contaminated(truth, 1600)[0]
     bad = np.array([[0.0, -0.5], [0.0, 0.5], [12, 0], [6, 12]])
     given = {"weights_init": np.full(4, 0.25), "means_init": bad, "precisions_init": np.array([1.0, 1, 1, 0.02])}
     settings = {"covariance_type": "spherical", "noise": True, "random_state": 0}
