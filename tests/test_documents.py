@@ -1,4 +1,4 @@
-"""Every code block of the documents runs."""
+"""Every code block of the documents runs, and prints what they say it does."""
 
 import os
 import re
@@ -6,19 +6,28 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import zarr
 from click.testing import CliRunner
 
 import gmmdask
 from gmmdask.cli import main
 from gmmdask.execution.distributed import local_cluster
+from gmmdask.synthetic import random_mixture
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(gmmdask.__file__).parent
 ANYWHERE = "tcp://scheduler:8786"  # what documents call a scheduler
+OPTIONS = '{"key": "...", "secret": "...", "endpoint_url": "https://..."}'  # and what opens a bucket
+ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ENDPOINT_URL": "endpoint_url"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,9 @@ class Code:
 def blocks(document: str) -> list[Code]:
     found = re.findall(r"^```(\w+) ?(.*?)\n(.*?)^```$", (ROOT / document).read_text(), flags=re.M | re.S)
     return [Code(*block) for block in found]
+
+
+PAGES = [name for path in sorted((ROOT / "docs").rglob("*.md")) if blocks(name := str(path.relative_to(ROOT)))]
 
 
 def run(command: list[str], folder: Path, **environment: str) -> str:
@@ -80,39 +92,115 @@ def test_contributing_one_file_and_one_line_are_enough(example: list[Code], tmp_
     run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], tmp_path, PYTHONPATH=str(tmp_path))
 
 
-def test_readme_examples_run_in_order(tmp_path: Path) -> None:
-    examples = [block for block in blocks("README.md") if "scripts/" not in block.text]
-    assert {block.language for block in examples} == {"python", "sh"}
+# --- pages ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
     with local_cluster(2) as cluster:
-        address = cluster.client.scheduler.address
-        for block in examples:
-            text = block.text.replace(ANYWHERE, address)
-            command = [sys.executable, "-c", text] if block.language == "python" else ["bash", "-euc", text]
-            run(command, tmp_path)
+        yield cluster.client.scheduler.address
 
 
-def test_the_page_of_exports_runs_as_one_program(tmp_path: Path) -> None:
-    run([sys.executable, "-c", "\n".join(block.text for block in blocks("docs/export.md"))], tmp_path)
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[dict[str, str]]:
+    """Storage options of a local server, whose bucket holds rows.zarr."""
+    s3fs = pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    found = {"key": "documents", "secret": "documents", "endpoint_url": f"http://{host}:{port}"}
+    system = s3fs.S3FileSystem(**found)
+    system.mkdir("bucket")
+    rows = random_mixture(3, 2, "full", separation=4.0).sample(2000, np.random.default_rng(0))[0]
+    store = zarr.storage.FsspecStore.from_url("s3://bucket/rows.zarr", storage_options=found)
+    zarr.create_array(store, data=rows, chunks=(500, 2))
+    yield found
+    server.stop()
 
 
-@pytest.mark.parametrize("document", ["docs/jobs.md", "docs/security.md"])
-def test_examples_of_jobs_run_in_order_or_compile(
-    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`compile` stands behind the language of those that need packages or machines which are not here."""
-    monkeypatch.chdir(tmp_path)
-    for block in blocks(document):
-        if block.language == "yaml":
-            Path(block.role).write_text(block.text)
-        elif block.language == "python":
+def told_by_python(block: Code, document: str, names: dict[str, Any]) -> str:
+    """What it prints, run in this process as a main script is."""
+    with redirect_stdout(StringIO()) as told:
+        exec(compile(block.text, document, "exec"), names)
+    return told.getvalue()
+
+
+def told_by_shell(block: Code, folder: Path) -> str:
+    """What it prints; commands of ours run in this process, which need not start for each."""
+    lines = [shlex.split(line) for line in block.text.splitlines()]
+    if any(words[0] != "gmmdask" or "|" in words for words in lines):
+        return run(["bash", "-euc", block.text], folder)
+    told = ""
+    for _, *words in lines:
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, f"{words}\n{done.output}"
+        told += done.stdout
+    return told
+
+
+def run_page(document: str, code: list[Code], folder: Path, one_program: bool) -> None:
+    """Runs all blocks in order, in one folder.
+
+    `compile` stands behind the language of those that need packages or machines that are not here, a file's name
+    behind `yaml`; what is in `text` is what the block before it prints.
+    """
+    told, main_script = "", {"__name__": "__main__"}
+    names = dict(main_script)
+    for block in code:
+        if block.language == "text":
+            assert told == block.text, f"{document} says\n{block.text}\nand its code\n{told}"
+        elif block.language == "yaml":
+            (folder / block.role).write_text(block.text)
+        elif block.role == "compile" and block.language == "python":
             compile(block.text, document, "exec")
         elif block.role == "compile":
-            run(["bash", "-nc", block.text], tmp_path)
+            run(["bash", "-nc", block.text], folder)
+        elif block.language == "python":
+            told = told_by_python(block, document, names if one_program else dict(main_script))
         else:
-            for line in block.text.splitlines():
-                command, *words = shlex.split(line)
-                done = CliRunner().invoke(main, words)
-                assert (command, done.exit_code) == ("gmmdask", 0), done.stderr
+            assert block.language == "sh", f"{document}: nothing runs {block.language}"
+            told = told_by_shell(block, folder)
+
+
+@pytest.mark.parametrize("document", ["README.md", *PAGES])
+def test_code_on_pages_runs_and_prints_what_they_say(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """A page of the documentation is one program; README's blocks are each for itself."""
+    monkeypatch.chdir(tmp_path)
+    code = [block for block in blocks(document) if "scripts/" not in block.text]
+    text = "".join(block.text for block in code if block.role != "compile")
+    here: dict[str, str] = {}
+    if ANYWHERE in text:
+        here[ANYWHERE] = request.getfixturevalue("scheduler")
+    if "s3://bucket" in text:
+        options = request.getfixturevalue("bucket")
+        here[OPTIONS] = repr(options)
+        for name, option in ENVIRONMENT.items():
+            monkeypatch.setenv(name, options[option])
+    for there, instead in here.items():
+        code = [replace(block, text=block.text.replace(there, instead)) for block in code]
+    run_page(document, code, tmp_path, one_program=document != "README.md")
+    page = Path(document).stem
+    for name in re.findall(rf"\(figures/{page}_(\w+)\.png\)", (ROOT / document).read_text()):
+        shown, made = (
+            pytest.importorskip("matplotlib.image").imread(path)
+            for path in (ROOT / f"docs/figures/{page}_{name}.png", tmp_path / f"{name}.png")
+        )
+        assert shown.shape[:2] == made.shape[:2]
+        assert np.abs(shown[..., :3] - made[..., :3]).mean() < 0.02
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    links = [
+        (document, link)
+        for document in documents
+        for link in re.findall(r"\]\(([^)#\s]+)", document.read_text())
+        if "://" not in link
+    ]
+    assert len(links) > 50
+    assert [f"{document}: {link}" for document, link in links if not (document.parent / link).exists()] == []
 
 
 def test_readme_scripts_exist_and_can_be_run() -> None:
