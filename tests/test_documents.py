@@ -71,25 +71,33 @@ def sections(document: str) -> list[list[Code]]:
     return groups[:-1]
 
 
-@pytest.mark.parametrize("example", sections("CONTRIBUTING.md"), ids=["family", "algorithm", "source"])
-def test_contributing_one_file_and_one_line_are_enough(example: list[Code], tmp_path: Path) -> None:
+def test_contributing_one_file_and_one_line_are_enough(tmp_path: Path) -> None:
+    """All examples in one copy of the package, whose kernel need then be compiled only once."""
     shutil.copytree(PACKAGE, tmp_path / "gmmdask", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "tests").mkdir()
-    for block in example:
-        role, _, name = block.role.partition("=")
-        target = tmp_path / name
-        if role == "file":
-            target.write_text(block.text)
-        elif role == "insert":
-            head, opening, rest = re.split(r"^([A-Z]+: .*[{\[]\n)", target.read_text(), maxsplit=1, flags=re.M)
-            target.write_text(head + opening + block.text + rest)
-        elif role == "import":
-            head, docstring, rest = target.read_text().split('"""', 2)
-            target.write_text(f'{head}"""{docstring}"""\n{block.text}{rest}')
-        else:
-            (tmp_path / "tests" / "test_example.py").write_text(block.text)
+    examples = sections("CONTRIBUTING.md")
+    assert len(examples) == 3
+    for number, example in enumerate(examples):
+        for block in example:
+            add(block, tmp_path, tmp_path / "tests" / f"test_example_{number}.py")
     run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], tmp_path, PYTHONPATH=str(tmp_path))
+
+
+def add(block: Code, folder: Path, tests: Path) -> None:
+    """Does to a copy of the package what the block is there for."""
+    role, _, name = block.role.partition("=")
+    target = folder / name
+    if role == "file":
+        target.write_text(block.text)
+    elif role == "insert":
+        head, opening, rest = re.split(r"^([A-Z]+: .*[{\[]\n)", target.read_text(), maxsplit=1, flags=re.M)
+        target.write_text(head + opening + block.text + rest)
+    elif role == "import":
+        head, docstring, rest = target.read_text().split('"""', 2)
+        target.write_text(f'{head}"""{docstring}"""\n{block.text}{rest}')
+    else:
+        tests.write_text(block.text)
 
 
 # --- pages ---------------------------------------------------------------------------------------------------------
