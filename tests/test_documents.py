@@ -71,15 +71,16 @@ def sections(document: str) -> list[list[Code]]:
     return groups[:-1]
 
 
-def test_contributing_one_file_and_one_line_are_enough(tmp_path: Path) -> None:
-    """All examples in one copy of the package, whose kernel need then be compiled only once."""
+@pytest.mark.parametrize("numbers", [(0,), (1, 2)], ids=["family", "algorithm and source"])
+def test_contributing_one_file_and_one_line_are_enough(numbers: tuple[int, ...], tmp_path: Path) -> None:
+    """Two examples share a copy of the package, whose kernel has to be compiled."""
     shutil.copytree(PACKAGE, tmp_path / "gmmdask", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "tests").mkdir()
     examples = sections("CONTRIBUTING.md")
     assert len(examples) == 3
-    for number, example in enumerate(examples):
-        for block in example:
+    for number in numbers:
+        for block in examples[number]:
             add(block, tmp_path, tmp_path / "tests" / f"test_example_{number}.py")
     run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], tmp_path, PYTHONPATH=str(tmp_path))
 
