@@ -250,17 +250,19 @@ class Job:
         if data.source is self.source and (changes := self.source.changes(chunks=False)):
             raise ChangedData(f"{self.source.name}: {changes}: {CHANGED}")
 
-    def _starts(self, best: Run, look: FirstLook) -> list[dict[str, float]]:
+    def _starts(self, look: FirstLook) -> list[dict[str, float]]:
         """Where the starts ended that were run to their end, best first; none of them where a start was given."""
         if not look.whole:
             return [end for stage in self.progress.stages for end in stage.get("ends", ())]
         bounds = self._bounds
-        ended = [run for run in self.progress.runs if run.name in bounds and not self.settings.start.given]
+        runs = [run for run in self.progress.runs if run.name in bounds and run.name != REFINED]
+        ended = [] if self.settings.start.given else runs
         if len(ended) < 2:
             return [{"score": bounds[run.name], "agreement": 1.0} for run in ended]
         rows = self._beside(look.sample, look.sample_weights)
         found = [labels(run.state.mixture, run.frame, rows) for run in ended]
-        return list(compared([bounds[run.name] for run in ended], found, ended.index(best)))
+        scores = [bounds[run.name] for run in ended]
+        return list(compared(scores, found, int(np.argmax(scores))))
 
     def _fitted(self, without_spread: tuple[int, ...], too_few_rows: str) -> Fitted:
         best, look = self._best(), self.progress.look
@@ -286,7 +288,7 @@ class Job:
                 "took": outcome.took,
             },
             "stages": [{name: value for name, value in stage.items() if name != "ends"} for stage in stages],
-            "starts": self._starts(best, look),
+            "starts": self._starts(look),
             **({"forced": self.progress.forced} if self.progress.forced else {}),
             "history": list(rows),
             "log_densities": log_densities(best, self._beside(look.sample, look.sample_weights)),

@@ -79,6 +79,8 @@ def test_a_model_says_where_the_starts_on_all_rows_ended() -> None:
     wanted = [(found.lower_bound_, adjusted_rand_score(best.predict(rows), found.predict(rows))) for found in alone]
     assert [(start["score"], start["agreement"]) for start in model.provenance_["starts"]] == wanted
     assert len({agreement for _, agreement in wanted}) > 1
+    moved = GaussianMixture(4, random_state=0, n_init=3, init_params="random_from_data", refine="split-merge").fit(rows)
+    assert moved.provenance_["starts"] == model.provenance_["starts"]  # what moves have made of the best is no start
 
 
 def test_a_start_that_was_given_is_none_that_was_chosen() -> None:

@@ -43,9 +43,9 @@ def collapse(facts: Facts) -> Finding:
     if thin:
         told.append(f"{of_weight(thin)} {has(thin)} a direction without variance")
     found = (
-        f"Yes: {joined(told)}. Rows there have equal values in some feature (clipped, rounded or repeated ones, "
-        "often), or one feature follows from others. The density is as high there as the settings allow, so scores, "
-        f"BIC and held-out scores say little of such a model. {narrowest}"
+        f"Yes: {joined(told)}. Such a component has hardly any rows, or rows with equal values in some feature "
+        "(clipped, rounded or repeated ones, often), or one feature follows from others. The density is as high there "
+        f"as the settings allow, so scores, BIC and held-out scores say little of such a model. {narrowest}"
     )
     todo = (
         "Leave out clipped or repeated rows and features that follow from others; or fit with --prior mclust, with "
@@ -57,6 +57,13 @@ def collapse(facts: Facts) -> Finding:
 def of_weight(some: Sequence[Component]) -> str:
     """As "components 3 and 5 (12 % of the weight)"."""
     return f"{components([c.number for c in some])} ({percent(sum(c.weight for c in some))} of the weight)"
+
+
+def which(some: Sequence[Component], facts: Facts) -> str:
+    """As "components 3 and 5", or "all components"."""
+    if len(some) == len(facts.components) > 1:
+        return "all components"
+    return components([c.number for c in some], most=4)
 
 
 def has(some: Sequence[Component]) -> str:
@@ -79,7 +86,7 @@ def masses(facts: Facts) -> Finding | None:
     words = f"No: {of_weight(few)} {has(few)} fewer than {FEW_ROWS} rows a parameter, too few to know a shape. {found}"
     verdict = Verdict.TROUBLE if rows < parameters else Verdict.CARE
     todo = "Ask for fewer components or a simpler --covariance, or fit to more rows."
-    reason = f"{components([c.number for c in few])} {has(few)} few rows"
+    reason = f"{which(few, facts)} {has(few)} few rows"
     return Finding(name, verdict, words, todo, reason, (Use.GROUPS,))
 
 
@@ -131,7 +138,7 @@ def shapes(facts: Facts) -> Finding | None:
         "Take the components as groups, not as exact densities. More components follow such shapes more closely; "
         "logarithms or arcsinh make skewed features more Gaussian."
     )
-    reason = f"{components([c.number for c in off])} {'is' if len(off) == 1 else 'are'} not Gaussian"
+    reason = f"{which(off, facts)} {'is' if len(off) == 1 else 'are'} not Gaussian"
     return Finding(name, Verdict.CARE, found, todo, reason, (Use.GROUPS,))
 
 

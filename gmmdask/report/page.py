@@ -189,12 +189,10 @@ def heaviest(facts: Facts) -> Iterator[str]:
     """The heaviest components, as sentences."""
     for component in sorted(facts.components, key=lambda c: -c.weight)[:HEAVIEST]:
         far = [
-            f"{name} is {number(abs(by), 2)} standard deviations {'above' if by > 0 else 'below'} the mean of all rows"
+            f"{name} is {abs(by):.1f} standard deviations {'above' if by > 0 else 'below'} the mean of all rows"
             for name, by in component.standing_out[:1]
         ]
-        far += [
-            f"{name} {number(abs(by), 2)} {'above' if by > 0 else 'below'}" for name, by in component.standing_out[1:]
-        ]
+        far += [f"{name} {abs(by):.1f} {'above' if by > 0 else 'below'}" for name, by in component.standing_out[1:]]
         rows = "" if component.rows is None else f" ({count(component.rows, 'row')})"
         how = ", ".join(far) or "close to the mean of all rows in every feature"
         yield f"Component {component.number} holds {percent(component.weight)} of the weight{rows}: {how}."
@@ -210,10 +208,11 @@ def provenance(facts: Facts, path: str) -> Iterator[Group]:
         "digest of the mixture": facts.mixture.digest,
         "run": told.get("run_id"),
         "kernel": told.get("kernel"),
-        "features": list(facts.names),
+        "features": facts.model.feature_names,
     }
     yield Group("Model", entries(model))
-    data = {name: value for name, value in (told.get("data") or {}).items() if name != "columns"}
+    data = {"digest" if name == "rows" else name: value for name, value in (told.get("data") or {}).items()}
+    data.pop("columns", None)
     if data:
         yield Group("Rows of the fit", entries({"rows": told.get("rows"), **flat(data)}))
     settings = {name: value for name, value in facts.settings.items() if name != "given"}

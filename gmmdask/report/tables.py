@@ -176,7 +176,7 @@ def starts(found: Sequence[Mapping[str, float]]) -> Table:
             at,
             [
                 cell(start["score"], exact(start["score"])),
-                cell(found[0]["score"] - start["score"]),
+                cell(max(found[0]["score"] - start["score"], 0.0), exact(max(found[0]["score"] - start["score"], 0.0))),
                 cell(start["agreement"]),
             ],
         )
