@@ -202,7 +202,7 @@ def test_without_matplotlib_the_error_names_the_extra(tmp_path, monkeypatch):
             draw()
 
 
-SHAPES = [(1, 1), (3, 1), (2, 2), (12, 2), (4, 16), (100, 16), (3, 100)]
+SHAPES = [(1, 1), (12, 2), (3, 16), (100, 2), (2, 100)]
 
 
 @pytest.mark.parametrize(("n_components", "d"), SHAPES)
@@ -213,7 +213,7 @@ def test_every_picture_is_drawn_for_any_shape(n_components, d):
     axes = [panels[0, 0], weights(mixture), similarity(mixture), responsibilities(posteriors)]
     axes += [profiles(mixture), calibration(np.linspace(0, 1, 5), np.full((n_components, 5), 0.5))]
     for ax in axes:
-        ax.figure.canvas.draw()
+        ax.figure.draw_without_rendering()
     assert panels.shape == (min(d, 4),) * 2
     assert style.svg(axes[1]).startswith("<?xml")
 
@@ -228,7 +228,7 @@ def test_a_pair_plot_has_rows_ellipses_and_curves_where_they_belong():
     for down, across in np.ndindex(3, 3):
         ax = axes[down, across]
         assert ax.axison == (down >= across)
-        assert len(ax.patches) == (2 * 3 if down > across else down == across)
+        assert len(ax.patches) == (3 if down > across else down == across)
         assert len(ax.lines) == (4 if down == across else 0)
         if down > across:
             assert ax.get_xlim() == axes[2, across].get_xlim()

@@ -429,7 +429,7 @@ def test_text_has_contrast(scheme):
             assert (high + 0.05) / (low + 0.05) >= 4.5, (ground, ink)
 
 
-@pytest.mark.parametrize(("n_components", "d"), [(1, 1), (2, 1), (1, 3), (30, 25)])
+@pytest.mark.parametrize(("n_components", "d"), [(1, 1), (13, 21)])
 def test_models_of_any_shape_that_no_fit_has_made_have_a_page(n_components, d):
     mixture = random_mixture(n_components, d, "diag")
     words = Page(report(Model(mixture, {}), "m.gmm")).all("main")[0][2]
@@ -437,7 +437,8 @@ def test_models_of_any_shape_that_no_fit_has_made_have_a_page(n_components, d):
     assert "No rows were given" in words
 
 
-def test_components_without_weight_are_no_trouble():
+def test_components_without_weight_are_no_trouble(monkeypatch):
+    monkeypatch.setattr("gmmdask.plot.svg", lambda ax: "")
     mixture = Mixture("diag", np.array([1.0, 0.0]), np.array([[0.0, 0.0], [5.0, 5.0]]), np.ones((2, 2)))
     rows = np.random.default_rng(0).normal(size=(500, 2))
     words = Page(report(Model(mixture, {}), "m.gmm", open_source(rows), "synchronous")).all("main")[0][2]
