@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +186,30 @@ def test_two_gigabytes_by_gradients_stay_within_the_limit(tmp_path: Path) -> Non
         ((found,),) = tables(tmp_path, "memory")
         assert (found["algorithm"], found["passes"]) == (algorithm, 3)
         assert found["added_bytes"] < found["computed_bytes"] < found["limit_bytes"]
+
+
+@pytest.fixture(scope="module")
+def four_gigabytes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("rows")
+    yield folder
+    shutil.rmtree(folder)
+
+
+EVERY = ("em", "plain", "stochastic", "incremental", "lbfgs", "adam", "riemannian", "mclust", "weighted", "predict")
+LIMITED = ("em", "stochastic", "incremental", "weighted")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("kind", "limit"), [*((kind, "none") for kind in EVERY), *((kind, "500MB") for kind in LIMITED)]
+)
+def test_every_kind_of_fit_of_four_gigabytes_takes_what_was_computed_and_at_least_half(
+    four_gigabytes: Path, kind: str, limit: str
+) -> None:
+    known = ("--algorithm", kind, "--passes", "2", "--memory-limit", limit, "--folder", str(four_gigabytes))
+    run("memory.py", "--gigabytes", "4", *known)
+    ((found,),) = tables(four_gigabytes, "memory")
+    assert found["algorithm"] == kind
+    assert found["added_bytes"] < found["computed_bytes"] <= 2 * found["added_bytes"]
+    assert limit == "none" or found["computed_bytes"] <= found["limit_bytes"]

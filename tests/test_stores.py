@@ -14,7 +14,8 @@ import zarr
 from click.testing import CliRunner
 from distributed import Client, LocalCluster
 from sklearn import clone
-from zarr.storage import MemoryStore
+from zarr.storage import LocalStore, MemoryStore
+from zarr.testing.store import LatencyStore
 
 from gmmdask import GaussianMixture, Place, open_source
 from gmmdask.cli import main
@@ -505,6 +506,12 @@ def test_a_fit_goes_on_after_two_failures(local: Path, expected: bytes, monkeypa
     failing = Failing(monkeypatch, TimeoutError("slow"), 2)
     assert bits(estimator().fit(local, scheduler="synchronous")) == expected
     assert max(failing.seen.values()) > 2
+
+
+@pytest.mark.slow
+def test_a_fit_goes_on_where_every_answer_takes_two_seconds(local: Path, expected: bytes) -> None:
+    late = LatencyStore(LocalStore(local, read_only=True), get_latency=2.0)
+    assert bits(estimator().fit(open_source(late), scheduler="threads")) == expected
 
 
 @pytest.mark.parametrize("number", range(10))

@@ -1,5 +1,6 @@
 """Predictions written to Zarr: outliers among them, progress, and runs that go on where one was interrupted."""
 
+import errno
 import json
 import os
 import shutil
@@ -310,6 +311,31 @@ def test_an_interrupted_command_says_how_to_go_on(stored: Path, tmp_path: Path) 
     )
     assert done.returncode == 143
     assert ".out.partial: --resume goes on from it." in done.stderr
+    assert CliRunner().invoke(main, [*command, "--resume"]).exit_code == 0
+    np.testing.assert_array_equal(
+        zarr.open_array(tmp_path / "out" / "labels", mode="r")[:], Prediction(TRUTH, "labels").of(ROWS)
+    )
+
+
+def test_a_full_disk_is_75_and_the_rest_is_written_when_there_is_room(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, room = zarr.Array.__setitem__, [7]
+
+    def until_full(array: Any, where: Any, values: Any) -> None:
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(array, where, values)
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", until_full)
+    command = ["predict", str(stored), "-m", str(tmp_path / "model"), "-o", str(tmp_path / "out"), "--threads", "1"]
+    failed = CliRunner().invoke(main, command)
+    assert failed.exit_code == 75
+    assert "No space left on device" in failed.stderr
+    assert ".out.partial: --resume goes on from it." in failed.stderr
+    assert not (tmp_path / "out").exists()
+    room[0] = 10**9
     assert CliRunner().invoke(main, [*command, "--resume"]).exit_code == 0
     np.testing.assert_array_equal(
         zarr.open_array(tmp_path / "out" / "labels", mode="r")[:], Prediction(TRUTH, "labels").of(ROWS)
