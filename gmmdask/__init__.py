@@ -9,17 +9,21 @@ if TYPE_CHECKING:
     from gmmdask.matching import match as match
     from gmmdask.matching import symmetric_kl as symmetric_kl
     from gmmdask.place import Place as Place
+    from gmmdask.selection import Selection as Selection
+    from gmmdask.selection import select as select
     from gmmdask.sources import open_source as open_source
     from gmmdask.statistics import Statistics as Statistics
 
 __all__ = [
     "GaussianMixture",
     "Place",
+    "Selection",
     "Statistics",
     "algorithms",
     "bhattacharyya",
     "match",
     "open_source",
+    "select",
     "symmetric_kl",
 ]
 __version__ = "0.1.0"
@@ -27,10 +31,12 @@ __version__ = "0.1.0"
 MODULES = {
     "GaussianMixture": "estimator",
     "Place": "place",
+    "Selection": "selection",
     "Statistics": "statistics",
     "bhattacharyya": "matching",
     "match": "matching",
     "open_source": "sources",
+    "select": "selection",
     "symmetric_kl": "matching",
 }
 

@@ -233,6 +233,19 @@ def assigned_stats(
     return central
 
 
+def shared_bytes(company: Iterable[tuple[Family, int]], d: int, rows: int) -> int:
+    """Bytes that E-steps of runs with such families and K take in one task, by any kernel; a run may ask for two."""
+    families, numpy_kernels, compiled = set[str](), 0, 0
+    for family, k in company:
+        p, stats = family.packed_size(d), Layout(family.name, k, d, "").size
+        if family.name not in families:  # features are formed once for all that share a frame
+            numpy_kernels += 8 * (rows * (p + 5 * d + 9) + np.getbufsize())
+            families.add(family.name)
+        numpy_kernels += 16 * (rows * (k + d + 1) + 4 * stats + 2 * k * (p + d + 1))
+        compiled += 8 * rows * (d + 1) + 2 * (32 * stats + Tiles(family, k, d, rows).bytes)
+    return max(numpy_kernels, compiled)
+
+
 def peak_bytes(family: Family, n_components: int, d: int, rows: int, runs: int = 1, noise: bool = False) -> int:
     """Bytes that E-steps of `runs` mixtures take in one task with blocks of this many rows, by any kernel."""
     p, stats, lines = family.packed_size(d), Layout(family.name, n_components, d, "", noise).size, n_components + noise

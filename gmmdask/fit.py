@@ -23,6 +23,7 @@ def advance(
     expected: Expected | None = None,
     save: Callable[[tuple[Run, ...]], None] = lambda runs: None,
     held_out: Data | None = None,
+    judge: Callable[[tuple[Run, ...]], tuple[Run, ...]] = lambda runs: runs,
 ) -> tuple[Run, ...]:
     """Runs every run to its end, in lock-step: those that ask for the same slices share one read of the data.
 
@@ -32,6 +33,7 @@ def advance(
     expected : what a lap must add up to; None does not check.
     save : called after every step with all runs.
     held_out : rows that are no part of the data, for algorithms that ask for them.
+    judge : given all runs after every step, returns them, some with an outcome that ends them.
 
     Raises
     ------
@@ -58,7 +60,7 @@ def advance(
                 if lap_done and expected is not None and (request.slices is None or run.algorithm.mini_batches):
                     teller.tally.check(run.frame, expected)
                 teller.told(state, note, lap_done)
-        runs = tuple(following[run.name] for run in runs)
+        runs = judge(tuple(following[run.name] for run in runs))
         save(runs)
     return runs
 

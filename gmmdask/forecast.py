@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from gmmdask.execution import Executor
-from gmmdask.planning import Memory, Settings, driver_bytes, plan_fit, sample_sizes
+from gmmdask.plan import Memory
+from gmmdask.planning import Settings, driver_bytes, plan_fit, sample_sizes, set_aside
 from gmmdask.sources import DataError, Source
 
 WORKER_BYTES = 208 << 20  # its process, with Numba and all else that it imports: 196 MB after a fit of few rows
@@ -58,7 +59,7 @@ def limit_for(source: Source, settings: Settings, task: int) -> int:
 def forecast(source: Source, settings: Settings, executor: Executor) -> dict[str, Any]:
     """What a fit will read and take, as JSON values; sizes are in bytes, those of rows as they are once decoded.
 
-    `reads_at_most` counts the first look, and no lap that finds its rows in memory.
+    `reads_at_most` counts the first look, the last one of candidates, and no lap that finds its rows in memory.
 
     Raises
     ------
@@ -68,6 +69,8 @@ def forecast(source: Source, settings: Settings, executor: Executor) -> dict[str
     plan, memory = plan_fit(source, settings, executor)
     sample, held_out = sample_sizes(source, settings)
     laps, whole = getattr(settings.algorithm, "max_iter", 0), source.n <= sample
+    if settings.candidates:
+        held_out = set_aside(source, settings, min(sample, source.n), whole)
     return {
         "data": source.name,
         "rows": source.n,
@@ -79,10 +82,10 @@ def forecast(source: Source, settings: Settings, executor: Executor) -> dict[str
         "block_rows": plan.block_rows,
         "steps_per_lap": plan.steps if settings.algorithm.mini_batches else 1,
         "laps_at_most": laps,
-        "reads_at_most": 1 if whole or memory.cache else 1 + laps,
+        "reads_at_most": 1 if whole or memory.cache else 1 + laps + bool(settings.candidates),
         "bytes_per_pass": source.n * source.d * source.dtype.itemsize,
         "sample_rows": min(sample, source.n),
-        "held_out_rows": 0 if whole else min(held_out, source.n - sample),
+        "held_out_rows": held_out if settings.candidates else 0 if whole else min(held_out, source.n - sample),
         "task_bytes": memory.task,
         "tasks_at_once": memory.tasks,
         "driver_bytes": memory.driver,

@@ -178,19 +178,27 @@ class Ground:
         return stats
 
 
-def best_start(start: Start, n_init: int, seed: int, ground: Ground, emit: Callback) -> Mixture:
+def best_start(
+    start: Start,
+    n_init: int,
+    seed: int,
+    ground: Ground,
+    emit: Callback,
+    least: int = LEAST_STARTS,
+    more: Sequence[Mixture] = (),
+) -> Mixture:
     """The best of several starts, fitted to the sample by EM: what passes over all data then begin with.
 
-    Starts are cheap beside a pass over all rows, so there are `LEAST_STARTS` at least. They compete on a part of the
+    Starts are cheap beside a pass over all rows, so there are `least` at least. They compete on a part of the
     sample, in rounds of EM after which the best by held-out score go on; the last few run to convergence on all of
     it, and the best of those is returned, in frame coordinates. k-means alternates between the rows as they are and the
-    frame. A start that the user gave is returned as it is.
+    frame. A start that the user gave is returned as it is. Mixtures that are found elsewhere compete too: `more`.
     """
     began = time.perf_counter()
     if start.given:
         return ground.one_start(start, generator(seed, 0))
-    arena, mixtures = ground.thinned(start, START_FACTOR), []
-    for index in range(max(n_init, LEAST_STARTS)):
+    arena, mixtures = ground.thinned(start, START_FACTOR), list(more)
+    for index in range(max(n_init, least)):
         alternate = start.method == "kmeans" and index % 2 == 1
         this = replace(start, method="kmeans-whitened") if alternate else start
         mixtures.append(arena.one_start(this, generator(seed, index)))

@@ -1,6 +1,8 @@
 """One fit from data to model: plan, pilot, start, passes. What the estimator and the command line both run."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -144,8 +146,35 @@ class Job:
 
     def run(self) -> Fitted:
         """Goes through all stages that are not behind yet."""
+        with self.under_way():
+            data, look = self.looked_at()
+            frame = Frame.of(self.settings.family, look.moments.mean, look.moments.covariance)
+            lacks = self._lacks(frame, look)
+            if look.whole:
+                data = self.beside(look.sample, look.sample_weights)
+            opening = Opening(self.settings, look, frame, self.progress.seed, self.executor.beside, self.emit)
+            if not self.progress.runs:
+                runs = opening.runs(data)  # whose events are progress too
+                self.progress = replace(self.progress, runs=runs)
+                self.save(now=True)
+            self._advance(data, look)
+            if self.settings.refine and look.whole and self.progress.runs[-1].name != REFINED:
+                moved = opening.moved(self._best(), data)
+                self.progress = replace(self.progress, runs=(*self.progress.runs, *moved))
+                self._advance(data, look)
+        best = self._best()
+        return self.fitted(best, self.progress.stages, self._starts(look), *lacks)
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Tells that it begins. Where it breaks off, saves; then says where to go on, or what changed in the store."""
+        source, limit = self.source, getattr(self.settings.algorithm, "max_iter", 0)
         try:
-            return self._run()
+            self.callback(FitStarted("fit", source.n, source.d, len(self.plan.parts), limit, self.executor.name))
+            if self.settings.kernel == "compiled":
+                self.callback(KernelReady("fit", "compiled", warm_up()))
+            with one_thread(), self._saved():
+                yield
         except ChangedData:
             raise
         except BaseException as error:
@@ -155,50 +184,38 @@ class Job:
                 )
             raise
 
-    def _run(self) -> Fitted:
-        limit = getattr(self.settings.algorithm, "max_iter", 0)
-        source, plan = self.source, self.plan
-        self.callback(FitStarted("fit", source.n, source.d, len(plan.parts), limit, self.executor.name))
-        if self.settings.kernel == "compiled":
-            self.callback(KernelReady("fit", "compiled", warm_up()))
-        with one_thread():
-            try:
-                data = Data(source, plan, self.executor, self.memory.cache)
-                if self.progress.look is None:
-                    self._first_look(data)
-                look = self.progress.look
-                assert look is not None
-                frame = Frame.of(self.settings.family, look.moments.mean, look.moments.covariance)
-                lacks = self._lacks(frame, look)
-                data = data.in_unit(look.unit)
-                if look.whole:
-                    rows = weighted(ArraySource(look.sample, "the sample"), look.sample_weights)
-                    data = Data(rows, fit_plan(rows, self.settings), self.executor.beside)
-                executor = self.executor.beside
-                opening = Opening(self.settings, look, frame, self.progress.seed, executor, self.emit)
-                if not self.progress.runs:
-                    runs = opening.runs(data)  # whose events are progress too
-                    self.progress = replace(self.progress, runs=runs)
-                    self.save(now=True)
-                self._advance(data, look)
-                if self.settings.refine and look.whole and self.progress.runs[-1].name != REFINED:
-                    moved = opening.moved(self._best(), data)
-                    self.progress = replace(self.progress, runs=(*self.progress.runs, *moved))
-                    self._advance(data, look)
-            except ChangedData as error:
-                if changes := self.source.changes(chunks=True):
-                    error.add_note(f"In the store: {changes}")
-                raise
-            except BaseException:
-                if self.progress.look is not None:
-                    self.save(now=True)
-                raise
-        return self._fitted(*lacks)
+    @contextmanager
+    def _saved(self) -> Iterator[None]:
+        try:
+            yield
+        except ChangedData as error:
+            if changes := self.source.changes(chunks=True):
+                error.add_note(f"In the store: {changes}")
+            raise
+        except BaseException:
+            if self.progress.look is not None:
+                self.save(now=True)
+            raise
+
+    def looked_at(self) -> tuple[Data, FirstLook]:
+        """All rows, in the unit of their weights, and what the first look finds, or has found before."""
+        data = Data(self.source, self.plan, self.executor, self.memory.cache)
+        if self.progress.look is None:
+            self._first_look(data)
+        look = self.progress.look
+        assert look is not None
+        return data.in_unit(look.unit), look
+
+    def beside(self, rows: np.ndarray, weights: Array | None) -> Data:
+        """Rows of this process, for passes."""
+        source = weighted(ArraySource(rows, "the sample"), weights)
+        return Data(source, fit_plan(source, self.settings), self.executor.beside)
 
     def _first_look(self, data: Data) -> None:
         began = time.perf_counter()
         sizes = sample_sizes(self.source, self.settings)
-        look = first_look(data, self.progress.seed, *sizes, box=self.settings.noise)
+        how = {"box": self.settings.noise, "numbered": bool(self.settings.candidates)}
+        look = first_look(data, self.progress.seed, *sizes, **how)
         if len(look.sample) < self.settings.start.n_components:
             raise DataError(
                 f"{self.source.name}: {len(look.sample)} rows have a weight above zero, too few for n_components = "
@@ -247,6 +264,10 @@ class Job:
         held_out = self._beside(look.held_out, look.held_out_weights) if len(look.held_out) else None
         advance(self.progress.runs, data, self.emit, expected, save, held_out)
         self.save(now=True)
+        self.check_unchanged(data)
+
+    def check_unchanged(self, data: Data) -> None:
+        """ChangedData if what was read, where it was read from a store, is not what is there now."""
         if data.source is self.source and (changes := self.source.changes(chunks=False)):
             raise ChangedData(f"{self.source.name}: {changes}: {CHANGED}")
 
@@ -264,12 +285,20 @@ class Job:
         scores = [bounds[run.name] for run in ended]
         return list(compared(scores, found, int(np.argmax(scores))))
 
-    def _fitted(self, without_spread: tuple[int, ...], too_few_rows: str) -> Fitted:
-        best, look = self._best(), self.progress.look
+    def fitted(
+        self,
+        best: Run,
+        stages: tuple[dict[str, Any], ...],
+        starts: list[dict[str, float]],
+        without_spread: tuple[int, ...],
+        too_few_rows: str,
+    ) -> Fitted:
+        """What became of a run that has ended, after these stages, of starts that ended so."""
+        look = self.progress.look
         assert look is not None
         rows = tuple(row for row in self.progress.history if row["run"] == best.name)
         assert best.state.outcome is not None
-        stages = (*self.progress.stages, passes_stage(rows))
+        stages = (*stages, passes_stage(rows))
         outcome = replace(best.state.outcome, sentence=f"{best.state.outcome.sentence} {too_few_rows}".rstrip())
         if not look.whole:
             outcome = replace(outcome, took=in_words(stages))
@@ -288,7 +317,7 @@ class Job:
                 "took": outcome.took,
             },
             "stages": [{name: value for name, value in stage.items() if name != "ends"} for stage in stages],
-            "starts": self._starts(look),
+            "starts": starts,
             **({"forced": self.progress.forced} if self.progress.forced else {}),
             "history": list(rows),
             "log_densities": log_densities(best, self._beside(look.sample, look.sample_weights)),

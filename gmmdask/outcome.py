@@ -11,6 +11,8 @@ class Reason(Enum):
     CONVERGED = "converged"
     MAX_ITER = "max_iter"
     STREAM = "stream"  # it has not ended: more rows may come
+    DROPPED = "dropped"  # one of several candidates, and others are better
+    FAILED = "failed"  # one of several candidates, which go on without it
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,17 @@ class FewDistinctRows(Event):
 
     distinct: int
     components: int
+
+
+@dataclass(frozen=True)
+class CandidateDropped(Event):
+    """A candidate is not fitted further after this lap, 0 for its start on the sample: it scores so much worse than the
+    best, plus or minus the paired standard error, in nats per row.
+    """
+
+    lap: int
+    behind: float
+    error: float
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The first pass: counts, moments, checks, a uniform sample. All of it adds."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,14 @@ class Moments:
         delta = other.mean - self.mean
         scatter = self.scatter + other.scatter + np.outer(delta, delta) * (self.weight * other.weight / weight)
         return Moments(weight, self.mean + delta * (other.weight / weight), scatter)
+
+    def without(self, other: "Moments") -> "Moments":
+        """Those of the rows that are left when some of them go."""
+        weight = self.weight - other.weight
+        mean = self.mean + (self.mean - other.mean) * (other.weight / weight)
+        delta = other.mean - mean
+        scatter = self.scatter - other.scatter - np.outer(delta, delta) * (weight * other.weight / self.weight)
+        return Moments(weight, mean, scatter)
 
     @property
     def covariance(self) -> Array:
@@ -181,7 +189,8 @@ class FirstLook:
     `unit`: the moments', and those of a sample that is not whole are such that its rows weigh what rows weigh on the
     average.
 
-    `low` and `high` (d,) are the least and largest of each feature, if these were asked for.
+    `low` and `high` (d,) are the least and largest of each feature, `numbers` (m,) those of the sample's rows and
+    `own_weights` (m,) their weights as they are, if these were asked for.
     """
 
     moments: Moments
@@ -195,6 +204,8 @@ class FirstLook:
     unit: float = 1.0
     low: Array | None = None
     high: Array | None = None
+    numbers: np.ndarray | None = None
+    own_weights: Array | None = None
 
     @property
     def fits(self) -> bool:
@@ -205,8 +216,11 @@ class FirstLook:
         return same and len(self.sample) > 0 and self.moments.scatter.shape == (d, d)
 
 
-def first_look(data: Data, seed: int, sample_rows: int, held_out_rows: int, box: bool = False) -> FirstLook:
-    """One pass over all rows, after one over their weights if they have some. With `box`, least and largest are told.
+def first_look(
+    data: Data, seed: int, sample_rows: int, held_out_rows: int, box: bool = False, numbered: bool = False
+) -> FirstLook:
+    """One pass over all rows, after one over their weights if they have some. With `box`, least and largest are told;
+    with `numbered`, which rows the sample has.
 
     Raises
     ------
@@ -234,13 +248,17 @@ def first_look(data: Data, seed: int, sample_rows: int, held_out_rows: int, box:
     drawn, order = found.sample, (found.order_ratio, found.is_sorted)
     low, high = (found.low, found.high) if box else (None, None)
     if weights is None:
-        sample = drawn.rows[drawn.smallest(sample_rows)]
+        first = drawn.smallest(sample_rows)
         held_out = drawn.rows[drawn.smallest(0 if whole else held_out_rows, skip=sample_rows)]
-        return FirstLook(found.moments, sample, held_out, whole, *order, low=low, high=high)
+        look = FirstLook(found.moments, drawn.rows[first], held_out, whole, *order, low=low, high=high)
+        return replace(look, numbers=drawn.numbers[first]) if numbered else look
     chosen = drawn.smallest(sample_rows if whole else wanted)
     rows, stand_for = drawn.rows[chosen], drawn.inverse_shares(len(chosen), float(threshold))
     if not whole:
         stand_for *= len(rows) * (found.moments.weight / weights.rows) / stand_for.sum()
     first, rest = split(min(sample_rows, len(rows)), len(rows), seed)
-    of_sample = (stand_for[first], stand_for[rest])
-    return FirstLook(found.moments, rows[first], rows[rest], whole, *order, *of_sample, weights.unit, low, high)
+    of_sample, places = (stand_for[first], stand_for[rest]), chosen[first]
+    look = FirstLook(found.moments, rows[first], rows[rest], whole, *order, *of_sample, weights.unit, low, high)
+    if not numbered or drawn.weights is None:
+        return look
+    return replace(look, numbers=drawn.numbers[places], own_weights=drawn.weights[places])

@@ -81,6 +81,24 @@ class Plan:
         return tuple(chosen)
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Bytes: of one task, of the driver beside its tasks, and tasks at once in the driver's process.
+
+    `cache` says whether decoded rows are kept, `cached` how many bytes of them in the driver's process.
+    """
+
+    task: int
+    driver: int
+    tasks: int
+    cache: bool = False
+    cached: int = 0
+
+    @property
+    def peak(self) -> int:
+        return self.task * self.tasks + self.driver + self.cached
+
+
 def make_plan(edges: np.ndarray, d: int, block_rows: int, part_bytes: int = PART_BYTES) -> Plan:
     """Parts of about `part_bytes` of float64 rows, cut at storage chunks, at least 8 where the source can be cut.
 

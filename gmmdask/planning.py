@@ -7,11 +7,11 @@ from typing import Any
 from gmmdask import scalable
 from gmmdask.algorithms import Algorithm, enough_rows
 from gmmdask.covariance import FAMILIES, Family
-from gmmdask.estep import peak_bytes
+from gmmdask.estep import peak_bytes, shared_bytes
 from gmmdask.execution import Executor
 from gmmdask.initialise import LEAST_STARTS
 from gmmdask.kernels import block_rows
-from gmmdask.plan import Plan, interleaved, make_plan
+from gmmdask.plan import Memory, Plan, interleaved, make_plan
 from gmmdask.sources import DataError, Source
 from gmmdask.start import SCALABLE, Start
 from gmmdask.stats import Layout
@@ -25,13 +25,8 @@ WINDOW_BYTES = 256 << 20  # of float64 rows that are in flight together where a 
 CACHE_BYTES = 1 << 30  # of rows as stored, that are kept where nothing else is said
 STEP_ROWS = 1 << 18  # of a mini-batch at most: more steps cost little, and every one is an M-step
 ADDED = 16  # statistics of candidates that wait to be added: the tree has a fan-in of 8, and levels
-BY_NAME = (
-    "empty",
-    "prior",
-    "weight_concentration",
-    "refine",
-    "noise",
-)  # of `Settings`; a model keeps them for the next fit
+BY_NAME = ("empty", "prior", "weight_concentration", "refine", "noise")  # settings that a model keeps for the next fit
+MIN_JUDGES = 25_000  # held-out rows that tell candidates apart, if they are no more than a quarter of all rows
 OVERHEAD_BYTES = 96 << 20  # modules imported on the way, stacks of threads, and what the allocator keeps
 
 
@@ -61,6 +56,7 @@ class Settings:
     refine : {None, "split-merge"}
         Whether components are moved once EM has converged on the sample.
     noise : whether there is a uniform component, for outliers, beside the others.
+    candidates : the starts of runs that share the passes, of which `start` is the largest; none where that is alone.
     """
 
     start: Start
@@ -78,6 +74,7 @@ class Settings:
     weight_concentration: float = 1.0
     refine: str | None = None
     noise: bool = False
+    candidates: tuple[Start, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.weight_concentration < inf:
@@ -97,6 +94,18 @@ class Settings:
     @property
     def family(self) -> Family:
         return FAMILIES[self.start.covariance_type]
+
+    @property
+    def company(self) -> tuple[tuple[Family, int], ...]:
+        """Family and K of all runs of a pass."""
+        starts = self.candidates or (self.start,)
+        return tuple((FAMILIES[start.covariance_type], start.n_components) for start in starts)
+
+    def work_bytes(self, d: int, rows: int) -> int:
+        """Bytes that the E-steps of a pass take in a task, with blocks of so many rows."""
+        if self.candidates:
+            return 8 * rows * d + shared_bytes(self.company, d, rows)  # held-out rows are left out of a copy
+        return peak_bytes(self.family, self.start.n_components, d, rows, noise=self.noise)
 
     def describe(self) -> dict[str, Any]:
         """What decides the model, as JSON values: but for `max_iter` and `tol`, a resumed fit must have the same.
@@ -125,40 +134,42 @@ class Settings:
             **({"refine": self.refine} if self.refine else {}),
             **({"noise": True} if self.noise else {}),
             **({"given": given} if given else {}),
+            **({"candidates": [[family.name, k] for family, k in self.company]} if self.candidates else {}),
             **({"weight_concentration": float(self.weight_concentration)} if self.weight_concentration != 1 else {}),
         }
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Bytes: of one task, of the driver beside its tasks, and tasks at once in the driver's process.
-
-    `cache` says whether decoded rows are kept, `cached` how many bytes of them in the driver's process.
-    """
-
-    task: int
-    driver: int
-    tasks: int
-    cache: bool = False
-    cached: int = 0
-
-    @property
-    def peak(self) -> int:
-        return self.task * self.tasks + self.driver + self.cached
-
-
 def sample_sizes(source: Source, settings: Settings) -> tuple[int, int]:
-    """Rows of the sample and of the held-out rows: functions of the data's shape and the settings."""
+    """Rows of the sample and of the held-out rows: functions of the data's shape and the settings.
+
+    Candidates set rows of their sample aside themselves: see `set_aside`.
+    """
+    wanted, held_out = drawn(source, settings)
+    return (wanted + held_out, 0) if settings.candidates else (wanted, held_out)
+
+
+def drawn(source: Source, settings: Settings) -> tuple[int, int]:
+    """Rows that starts are fitted to, and rows beside them, if there are as many. Candidates take all that fit."""
     d, parameters = source.d, settings.start.n_parameters(source.d)
     bytes_allowed = SAMPLE_BYTES if settings.memory_limit is None else min(SAMPLE_BYTES, settings.memory_limit // 16)
-    wanted = settings.sample_rows or min(max(MIN_SAMPLE_ROWS, 100 * parameters), max(1, bytes_allowed // (8 * d)))
+    most = max(1, bytes_allowed // (8 * d))
+    wanted = settings.sample_rows or min(max(MIN_SAMPLE_ROWS, 100 * parameters), most)
+    if settings.candidates:
+        if settings.sample_rows is None and source.n <= most:
+            return source.n, 0
+        return wanted, min(source.n // 4, max(min(MIN_JUDGES, most), wanted // 3))
     return wanted, max(MIN_HELD_OUT_ROWS, wanted // 10)
+
+
+def set_aside(source: Source, settings: Settings, rows: int, whole: bool) -> int:
+    """How many of the `rows` of the sample judge candidates: a third where these are all rows."""
+    return rows // 3 if whole else min(drawn(source, settings)[1], 3 * rows // 4)
 
 
 def fit_plan(source: Source, settings: Settings) -> Plan:
     """The plan of the passes, before memory has a say in the rows of a block."""
     k, d, algorithm = settings.start.n_components, source.d, settings.algorithm
-    rows = block_rows(settings.family, d, k)
+    rows = min(block_rows(family, d, n_components) for family, n_components in settings.company)
     if not algorithm.mini_batches:
         return make_plan(source.edges, d, rows)
     enough = enough_rows(k, settings.start.n_parameters(d))
@@ -178,7 +189,7 @@ def plan_fit(source: Source, settings: Settings, executor: Executor) -> tuple[Pl
     DataError
         If what cannot shrink does not fit: storage chunks, the sample, the statistics, or rows that are always kept.
     """
-    k, limit = settings.start.n_components, settings.memory_limit
+    k, limit = max(k for _, k in settings.company), settings.memory_limit
     if source.n < k:
         raise DataError(
             f"{source.name}: Expected n_samples >= n_components but got n_components = {k}, n_samples = {source.n}. "
@@ -219,7 +230,7 @@ def rows_bytes(source: Source, settings: Settings, rows: int) -> int:
     pilot = 8 * rows * (3 * d + 4) + 24 * d * d
     weighing = 0 if source.weights is None else 8 * rows * (d + 8)  # rows without weight are left out of a copy
     starting = scalable.peak_bytes(family, k, d, rows) if settings.start.by_passes else 0
-    return weighing + 16 * rows * d + max(pilot, starting, peak_bytes(family, k, d, rows, noise=settings.noise))
+    return weighing + 16 * rows * d + max(pilot, starting, settings.work_bytes(d, rows))
 
 
 def bytes_needed(task: int, driver: int, cached: int) -> int:
@@ -293,4 +304,14 @@ def driver_bytes(source: Source, settings: Settings) -> int:
     numbers = d if source.weights is None else d + 2
     copies = 6 if settings.noise else 5  # rows without those in empty places
     search = copies * rows * numbers * 8 + soft + starts + candidates
-    return OVERHEAD_BYTES + compiler + search + 2 * scratch + in_flight + kept
+    together = candidates_bytes(source, settings, rows, whole) if settings.candidates else 0
+    return OVERHEAD_BYTES + compiler + search + 2 * scratch + in_flight + kept + together
+
+
+def candidates_bytes(source: Source, settings: Settings, rows: int, whole: bool) -> int:
+    """What candidates take in the driver beside a fit: states, statistics, densities of held-out rows, and E-steps."""
+    d, held_out = source.d, set_aside(source, settings, rows, whole)
+    stats = [8 * Layout(family.name, k, d, "").size for family, k in settings.company]
+    states = sum(2 * settings.algorithm.kept_bytes(size, 1) + 4 * size for size in stats)
+    passes = settings.work_bytes(d, fit_plan(source, settings).block_rows) if whole else 0
+    return states + 16 * rows * d + 8 * held_out * (3 * len(stats) + 4) + 2 * passes

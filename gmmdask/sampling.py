@@ -4,16 +4,17 @@ A row's key is that of a counter-based generator, or, where rows have weights, a
 (Efraimidis and Spirakis 2006).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from gmmdask.covariance._base import Array
 from gmmdask.plan import make_plan
 from gmmdask.sources.weights import are_bad, bad_weight, no_weight
-from gmmdask.task import Block, Data
+from gmmdask.task import Block, Data, Work
 
 RAW_MAX = 2**64
 SPLIT = 55  # what a generator is for: the middle of its key
@@ -169,6 +170,29 @@ def weigh(data: Data) -> Weights:
     if not found.rows:
         raise no_weight(data.source)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class Except:
+    """The work of a pass over all rows but some: those of these numbers (h,), which ascend.
+
+    For passes over whole parts: blocks of a slice do not know the numbers of their rows.
+    """
+
+    numbers: np.ndarray
+    work: Work
+
+    def __call__(self, blocks: Iterable[Block]) -> Any:
+        return self.work(self._rest(blocks))
+
+    def _rest(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        for block in blocks:
+            numbers = block.numbers
+            low, high = np.searchsorted(self.numbers, [numbers[0], numbers[-1] + 1])
+            stay = np.flatnonzero(~np.isin(numbers, self.numbers[low:high], assume_unique=True))
+            if len(stay):
+                weights = None if block.weights is None else block.weights[stay]
+                yield Block(block.rows[stay], weights, block.first_row, numbers[stay] - block.first_row)
 
 
 def split(m: int, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

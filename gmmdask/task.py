@@ -1,7 +1,7 @@
 """The function of one task, and one pass over the data as a graph of such tasks."""
 
 import uuid
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -223,7 +223,8 @@ class Input:
 class Data:
     """A source, the plan of its parts, and the executor that visits them; with `cache`, a part is read only once.
 
-    `unit` is what the weights of the source's rows are multiplied with.
+    `unit` is what the weights of the source's rows are multiplied with. `view` wraps the work of a pass: it may leave
+    rows out.
     """
 
     source: Source
@@ -231,6 +232,7 @@ class Data:
     executor: Executor
     cache: bool = False
     unit: float = 1.0
+    view: Callable[[Work], Work] | None = None
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     _passes: Iterator[int] = field(default_factory=count)
     _inputs: list[Input] = field(default_factory=list)
@@ -283,5 +285,5 @@ class Data:
             leaves.setdefault(piece.part.index, []).append(key)
         additions, root = tree(leaves, f"gmmdask-add-{run}")
         graph.update(additions)
-        graph[work_key] = DataNode(work_key, work)
+        graph[work_key] = DataNode(work_key, work if self.view is None else self.view(work))
         return self.executor.get(graph, root)

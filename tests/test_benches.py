@@ -23,6 +23,7 @@ SECTIONS = {
     "shared": "Several mixtures in one pass",
     "cluster": "On a cluster",
     "passes": "Passes",
+    "selection": "Choosing K",
     "stream": "Streams",
     "rare": "Rare far clusters",
     "outliers": "Outliers",
@@ -113,6 +114,16 @@ def test_passes(folder: Path) -> None:
         len(row[name]["curve"]) >= 2 for row in found for name in ("batch", "squarem", "stochastic", "incremental")
     )
     assert (folder / "passes.png").stat().st_size > 10_000
+
+
+def test_selection(folder: Path) -> None:
+    shared, (truth,) = tables(folder, "selection")
+    assert [row["what"] for row in shared] == ["together", "K=3 alone", "all alone"]
+    assert shared[0]["passes"] == 2 + max(
+        row["passes"] for row in json.loads((folder / "selection.json").read_text())["table"]
+    )
+    assert (truth["k"], truth["seeds"]) == (2, 1)
+    assert 0 <= truth["found"] <= 1
 
 
 def test_stream(folder: Path) -> None:

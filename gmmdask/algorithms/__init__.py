@@ -2,6 +2,7 @@
 
 from gmmdask.algorithms._base import Algorithm, Answer, Beginning, Note, Request, State
 from gmmdask.algorithms._climb import KEPT
+from gmmdask.algorithms._guarded import Guarded
 from gmmdask.algorithms._online import Online, enough_rows
 from gmmdask.algorithms.batch import Batch
 from gmmdask.algorithms.gradient import Gradient
@@ -26,6 +27,7 @@ __all__ = [
     "Batch",
     "Beginning",
     "Gradient",
+    "Guarded",
     "Incremental",
     "Note",
     "Online",

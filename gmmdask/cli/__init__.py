@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-COMMANDS = ("demo", "doctor", "fit", "inspect", "predict", "report", "sample", "score", "stream", "update")
+COMMANDS = ("demo", "doctor", "fit", "inspect", "predict", "report", "sample", "score", "select", "stream", "update")
 
 
 NOT_THERE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)

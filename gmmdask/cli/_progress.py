@@ -15,6 +15,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from gmmdask.cli._options import run_id
 from gmmdask.cli._tables import peak_memory
 from gmmdask.outcome import (
+    Callback,
+    CandidateDropped,
     CandidatesDrawn,
     CentresFound,
     CheckpointDamaged,
@@ -111,6 +113,20 @@ class Reporter:
         }
 
 
+def once_a_pass(callback: Callback) -> Callback:
+    """A callback for runs that share passes: of each pass, one run tells."""
+    seen = set[int]()
+
+    def tell(event: Event) -> None:
+        if isinstance(event, PassDone):
+            if event.lap in seen:
+                return
+            seen.add(event.lap)
+        callback(event)
+
+    return tell
+
+
 def plain(value: Any) -> Any:
     """Events as JSON values."""
     if is_dataclass(value) and not isinstance(value, type):
@@ -128,7 +144,8 @@ def describe(event: Event, max_iter: int) -> str:
             return f"first look: {event.seconds:.1f} s, sample of {event.sample_rows:,} rows"
         case StartChosen():
             gained = f"{event.score:.5f} nats/row ({event.gained:+.1e} by EM on it)"
-            return f"start: best of {event.starts} on the sample, {gained}, {event.seconds:.1f} s"
+            name = "" if event.run == "start" else f"{event.run} "
+            return f"{name}start: best of {event.starts} on the sample, {gained}, {event.seconds:.1f} s"
         case CandidatesDrawn():
             cost = f"mean squared distance {event.cost:.3g} before it"
             return f"k-means||: round {event.round}/{event.rounds}, {event.candidates} candidates ({cost})"
@@ -195,6 +212,9 @@ def describe(event: Event, max_iter: int) -> str:
             return f"starting over: {event.reason}"
         case StreamWaits():
             return f"warning: {event.reason}"
+        case CandidateDropped():
+            when = f"after pass {event.lap}" if event.lap else "on the sample"
+            return f"{event.run}: dropped {when}, {event.behind:.2g} ± {event.error:.1g} nats/row behind the best"
         case RunEnded():
             return f"{event.run}: {event.outcome.sentence}"
     return f"{type(event).__name__}: {asdict(event)}"

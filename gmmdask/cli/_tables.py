@@ -3,6 +3,7 @@
 import json
 import resource
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,36 @@ def components(mixture: Any, title: str = "components") -> Table:
         table.add_row(str(k), f"{mixture.weights[k]:.4f}", *numbers)
     if mixture.noise is not None:
         table.add_row("noise", f"{mixture.noise.weight:.4f}")
+    return table
+
+
+def candidates(rows: Sequence[dict[str, Any]], choices: dict[str, dict[str, Any]]) -> Table:
+    """What is known of each candidate, and which rules take it."""
+    table = Table(title="candidates", title_justify="left")
+    headings = (
+        "covariance",
+        "K",
+        "parameters",
+        "passes",
+        "score",
+        "behind",
+        "±",
+        "BIC",
+        "ICL",
+        "AIC",
+        "state",
+        "takes",
+    )
+    for heading in headings:
+        left, whole = heading in ("covariance", "state", "takes"), heading != "takes"
+        table.add_column(heading, justify="left" if left else "right", no_wrap=whole)
+    for row in rows:
+        of = {key: row[key] for key in ("covariance_type", "components")}
+        takers = ", ".join(name.replace("_", " ") for name, choice in choices.items() if choice == of)
+        scores = ("-" if row[key] is None else f"{row[key]:.5f}" for key in ("score", "behind", "behind_error"))
+        criteria = ("-" if row[key] is None else f"{row[key]:,.1f}" for key in ("bic", "icl", "aic"))
+        counts = (str(row[key]) for key in ("components", "parameters", "passes"))
+        table.add_row(row["covariance_type"], *counts, *scores, *criteria, row["state"], takers)
     return table
 
 

@@ -21,7 +21,7 @@ from report import section
 
 TRIALS = (
     *("speed", "out_of_core", "memory", "growth", "sizes", "shared", "cluster"),
-    *("passes", "stream", "rare", "outliers", "spark"),
+    *("passes", "selection", "stream", "rare", "outliers", "spark"),
 )
 INTRODUCTION = """# Performance
 
