@@ -9,7 +9,7 @@ from gmmdask.covariance._base import Array
 from gmmdask.emptiness import FIRST_SHARE
 from gmmdask.execution import Executor
 from gmmdask.frame import Conjugate, Frame, Prior
-from gmmdask.initialise import Ground, best_start, in_memory, one_start
+from gmmdask.initialise import Ground, best_start, in_memory, lone_gaussian, one_start
 from gmmdask.mixture import Mixture
 from gmmdask.noise import Noise
 from gmmdask.outcome import Callback, Event
@@ -48,7 +48,7 @@ class Opening:
             if settings.bounds and hasattr(state, "bounds"):  # a stochastic run judges laps by other rows
                 state = replace(state, bounds=tuple(bound - frame.log_det for bound in settings.bounds))  # type: ignore[call-arg]
             name = f"start-{index}" if len(mixtures) > 1 else "fit"
-            runs.append(Run(name, settings.algorithm, state, frame, prior, settings.kernel))
+            runs.append(Run(name, settings.algorithm, state, frame, prior, settings.fast))
         return tuple(runs)
 
     def moved(self, run: Run, data: Data) -> tuple[Run, ...]:
@@ -96,7 +96,7 @@ class Opening:
         if start.by_passes:
             return self._from_all_rows(data), None
         if look.whole:
-            drawn = (look.sample, self.frame, self.prior, self._random(), look.sample_weights)
+            drawn = (look.sample, self.frame, self.prior, self._random(), look.sample_weights, self._gaussian())
             return [one_start(start, *drawn) for _ in range(settings.n_init)], None
         ground = self._ground()
         mixture = best_start(start, settings.n_init, self.seed, ground, self.emit)
@@ -129,9 +129,14 @@ class Opening:
         look = self.look
         sample = self._beside(look.sample, look.sample_weights)
         held_out = sample if look.whole else self._beside(look.held_out, look.held_out_weights)
-        return Ground(
-            look.sample, sample, held_out, self.frame, self.searching, self.settings.kernel, look.sample_weights
-        )
+        known = (self.settings.fast, look.sample_weights, self._gaussian())
+        return Ground(look.sample, sample, held_out, self.frame, self.searching, *known)
+
+    def _gaussian(self) -> Mixture | None:
+        """What is known of missing values before there is a start; None where none are."""
+        if self.settings.missing != "em":
+            return None
+        return lone_gaussian(self.look.sample, self.frame, self.executor, self.look.sample_weights)
 
     def _beside(self, rows: np.ndarray, weights: Array | None) -> Data:
         start = self.settings.start

@@ -21,8 +21,9 @@ from gmmdask.job import Fitted, Job
 from gmmdask.judging import Apart, Judges, has_no_start
 from gmmdask.merging import merged
 from gmmdask.mixture import Mixture
+from gmmdask.moments import Moments
 from gmmdask.outcome import DirectionsWithoutSpread, Event, FewDistinctRows, Outcome, Reason, RunEnded, StartChosen
-from gmmdask.pilot import FirstLook, Moments
+from gmmdask.pilot import FirstLook
 from gmmdask.planning import set_aside
 from gmmdask.repair import EmptyComponent
 from gmmdask.run import Run

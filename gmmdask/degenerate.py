@@ -31,10 +31,10 @@ def without_spread(frame: Frame, covariance: Array, settings: Settings, name: st
 
 
 def distinct_rows(rows: np.ndarray, enough: int) -> int | None:
-    """How many different rows (m, d) there are; None if `enough` or more are."""
+    """How many different rows (m, d) there are, NaN being like NaN; None if `enough` or more are."""
     head = enough
     while True:  # most often the first few rows say it
-        found = len(np.unique(rows[:head], axis=0))
+        found = len(np.unique(np.nan_to_num(rows[:head], nan=np.inf, posinf=np.inf), axis=0))
         if found >= enough:
             return None
         if head >= len(rows):

@@ -9,12 +9,14 @@ import numpy as np
 from gmmdask.estep import accumulate, with_entropy
 from gmmdask.frame import Frame
 from gmmdask.kernels import KERNELS, Features, kernel_for
+from gmmdask.missing import Evaluation, floats_for
 from gmmdask.mixture import Mixture
 from gmmdask.sources import DataError, Source
 from gmmdask.stats import Stats
 from gmmdask.task import Block
 
 SHOWN_NAMES = 5
+REMEDY = "A model with missing='em' (--missing em) takes NaN for a missing value."
 
 
 def check_features(mixture: Mixture, source: Source) -> None:
@@ -91,15 +93,41 @@ class LogJoint:
         return features, joint
 
 
-def refuse_bad_rows(block: Block, joint: np.ndarray, name: str) -> None:
-    """Refuses rows without a finite log joint density (K, b), which would have no label; the first is named."""
+class Incomplete:
+    """The same of rows with missing values: log joint densities of what is there."""
+
+    def __init__(self, frame: Frame, inside: Mixture, rows: int, name: str, impute: bool) -> None:
+        self.evaluation, self.name, self.impute = Evaluation(inside, frame, rows), name, impute
+
+    def __call__(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        """The rows (b, d), with what is expected in their gaps if wanted, and log joint densities (K, b).
+
+        Raises
+        ------
+        DataError
+            If a row holds infinity, or its density is beyond float64.
+        """
+        rows = np.array(block.rows, floats_for(block.rows.dtype)) if self.impute else block.rows
+        with np.errstate(over="ignore", invalid="ignore"):
+            joint = self.evaluation.log_joint(block.rows, rows if self.impute else None)
+        refuse_bad_rows(block, joint, self.name, missing=True)
+        return rows, joint
+
+
+def refuse_bad_rows(block: Block, joint: np.ndarray, name: str, missing: bool = False) -> None:
+    """Refuses rows without a finite log joint density (K, b), which would have no label; the first is named.
+
+    NaN may be `missing` values.
+    """
     bad = ~np.isfinite(joint.max(axis=0))
     if not bad.any():
         return
     at = int(np.argmax(bad))
     row = block.numbers[at]
-    if not np.isfinite(block.rows[at]).all():
-        raise DataError(f"{name}: Input contains NaN or infinity, first in row {row}. Drop or impute such rows first.")
+    values = block.rows[at]
+    if not np.isfinite(values).all() and not (missing and not np.isinf(values).any()):
+        what, remedy = ("infinity", "") if missing else ("NaN or infinity", f" {REMEDY}")
+        raise DataError(f"{name}: Input contains {what}, first in row {row}. Drop or impute such rows first.{remedy}")
     raise DataError(
         f"{name}: row {row} is so far from the mixture that its density is beyond float64. Check its numbers and their "
         "units."

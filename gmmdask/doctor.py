@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info
 from gmmdask.compiled import importable
 from gmmdask.execution import Executor, setting
 from gmmdask.forecast import worker_bytes
-from gmmdask.pilot import Findings, Pilot
+from gmmdask.pilot import REMEDY, Findings, Pilot
 from gmmdask.planning import Settings, plan_fit
 from gmmdask.record import version, versions
 from gmmdask.sources import DataError, Source
@@ -258,7 +258,7 @@ def order(source: Source, pieces: Mapping[int, np.ndarray]) -> Finding:
     seen: Findings = Pilot(source.d, np.dtype(np.float64), 0, 0)(blocks())
     if seen.n_bad:
         found = f"NaN or infinity in {seen.n_bad:,} of the rows that were looked at, the first is row {seen.first_bad}"
-        return Finding("rows", Verdict.CHANGE, found, "Drop or impute these rows first.")
+        return Finding("rows", Verdict.CHANGE, found, f"Drop or impute these rows first. {REMEDY}")
     times = f"means of {seen.blocks} blocks vary {seen.order_ratio:.2g} times as much as shuffled rows' would"
     if seen.is_sorted:
         todo = "Passes do not mind, and mini-batches mix parts of the data; streams learn best from rows shuffled once."

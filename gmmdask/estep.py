@@ -2,22 +2,27 @@
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
+from gmmdask import missing
 from gmmdask.compiled import Compiled, Tiles, importable
 from gmmdask.covariance import Family
 from gmmdask.covariance._base import Array
 from gmmdask.frame import Frame
-from gmmdask.kernels import KERNELS, Features, Kernel, kernel_for, soft_assignment
+from gmmdask.kernels import KERNELS, MISSING, Features, Kernel, kernel_for, soft_assignment
+from gmmdask.missing import Evaluation, Gaps
 from gmmdask.mixture import Mixture
 from gmmdask.stats import Layout, Stats
+
+WHOLE: dict[str, type[Compiled] | type[Gaps]] = {"compiled": Compiled, MISSING: Gaps}  # they take blocks as they are
 
 
 def available() -> tuple[str, ...]:
     """The names of the kernels that run in this process."""
-    return (*KERNELS, "compiled") if importable() else tuple(KERNELS)
+    return (*KERNELS, MISSING, *(("compiled",) if importable() else ()))
 
 
 class Block(Protocol):
@@ -90,8 +95,8 @@ class EStep:
         return cls(mixture, kernel_for(mixture, fast))
 
     def by(self, fast: str) -> "EStep":
-        """With the name of a kernel in the place of "fast"."""
-        return replace(self, kernel=fast) if self.kernel == "fast" else self
+        """With the name of a kernel in the place of "fast"; of any, where rows have missing values."""
+        return replace(self, kernel=fast) if self.kernel == "fast" or fast == MISSING else self
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,16 +117,16 @@ class ESteps:
     block_rows: int
 
     def __call__(self, blocks: Iterable[Block]) -> "Sums":
-        fast: dict[Hashable, Compiled] = {}
+        fast: dict[Hashable, Compiled | Gaps] = {}
         others: dict[Hashable, Together] = {}
         found = []
         for frame, step in self.steps:
             family, k = step.mixture.family, step.mixture.n_components
-            if step.kernel == "compiled":
+            if step.kernel in WHOLE:
                 noise = step.mixture.noise is not None
-                kind = (frame.digest, family.name, k, noise)
+                kind = (frame.digest, family.name, k, noise, step.kernel)
                 if kind not in fast:
-                    fast[kind] = Compiled(frame, family, k, self.block_rows, noise)
+                    fast[kind] = WHOLE[step.kernel](frame, family, k, self.block_rows, noise)
                 found.append(fast[kind].join(step.mixture))
                 continue
             if (frame.digest, family.name) not in others:
@@ -146,6 +151,21 @@ class Sums:
         return Sums(tuple(a + b for a, b in zip(self.items, other.items, strict=True)))
 
 
+def log_joint(frame: Frame, step: EStep, rows: int) -> Callable[[np.ndarray], Array]:
+    """What gives log joint densities (K, b) in the frame of rows (b, d), `rows` at most, with memory of its own."""
+    if step.kernel == MISSING:
+        return Evaluation(step.mixture, frame, rows).log_joint
+    entered, kernel = Features(step.mixture.family, frame, rows), KERNELS[step.kernel](step.mixture, frame, rows)
+
+    def evaluate(block: np.ndarray) -> Array:
+        features = entered.enter(block)
+        if kernel.needs_quadratic:
+            entered.quadratic(features)
+        return kernel.log_joint(features)
+
+    return evaluate
+
+
 @dataclass(frozen=True, eq=False)
 class LogDensities:
     """The work of a pass over held-out rows: their log densities under the mixtures of E-steps, in the frames.
@@ -159,21 +179,10 @@ class LogDensities:
     of: Callable[[Array], Array] = soft_assignment
 
     def __call__(self, blocks: Iterable[Block]) -> "Columns":
-        held = [
-            (
-                Features(step.mixture.family, frame, self.block_rows),
-                KERNELS[step.kernel](step.mixture, frame, self.block_rows),
-            )
-            for frame, step in self.steps
-        ]
+        each = [log_joint(frame, step, self.block_rows) for frame, step in self.steps]
         found = list[Array]()
         for block in blocks:
-            lines = []
-            for entered, kernel in held:
-                features = entered.enter(block.rows)
-                if kernel.needs_quadratic:
-                    entered.quadratic(features)
-                lines.append(self.of(kernel.log_joint(features)))
+            lines = [self.of(evaluate(block.rows)) for evaluate in each]
             found.append(np.stack(lines if block.weights is None else [*lines, block.weights]))
         return Columns(np.hstack(found))
 
@@ -193,6 +202,13 @@ class Columns:
         return Columns(np.hstack([self.values, other.values]))
 
 
+def shares(assigned: np.ndarray, n_components: int, weights: Array | None, start: int, stop: int) -> Array:
+    """Weighted responsibilities (K, b) of assigned rows from `start` to `stop`, see `assigned_stats`."""
+    part = assigned[..., start:stop]
+    resp: Array = part if part.ndim == 2 else (part == np.arange(n_components)[:, None]).astype(np.float64)
+    return resp if weights is None else resp * weights[start:stop]
+
+
 def assigned_stats(
     layout: Layout,
     frame: Frame,
@@ -206,15 +222,11 @@ def assigned_stats(
     `assigned` holds responsibilities (K, m), or components (m,) with -1 for rows that belong to none. Two sweeps, the
     second about the means of the first, so that a component of equal rows has scatter zero exactly. `weights` (m,).
     """
-    family, components = layout.family, np.arange(layout.n_components)[:, None]
-    features = Features(family, frame, step)
+    family, features = layout.family, Features(layout.family, frame, step)
 
     def blocks() -> Iterable[tuple[Array, Array]]:
         for start in range(0, len(rows), step):
-            part = assigned[..., start : start + step]
-            resp = part if part.ndim == 2 else (part == components).astype(np.float64)
-            if weights is not None:
-                resp = resp * weights[start : start + step]
+            resp = shares(assigned, layout.n_components, weights, start, start + step)
             yield features.enter(rows[start : start + step])[features.p : -1], resp
 
     stats = Stats.zero(layout)
@@ -246,8 +258,30 @@ def shared_bytes(company: Iterable[tuple[Family, int]], d: int, rows: int) -> in
     return max(numpy_kernels, compiled)
 
 
-def peak_bytes(family: Family, n_components: int, d: int, rows: int, runs: int = 1, noise: bool = False) -> int:
-    """Bytes that E-steps of `runs` mixtures take in one task with blocks of this many rows, by any kernel."""
+def incomplete_stats(
+    layout: Layout,
+    frame: Frame,
+    gaussian: Mixture,
+    rows: np.ndarray,
+    assigned: np.ndarray,
+    weights: Array | None = None,
+) -> Stats:
+    """As `assigned_stats`, of rows with gaps, of which one `gaussian` component in the frame tells what is expected.
+
+    It tells how uncertain that is, too: so a component that starts from rows which lack a feature is not narrow in it.
+    """
+    of_rows = partial(shares, assigned, layout.n_components, weights)
+    return missing.assigned_stats(layout, frame, gaussian, rows, of_rows)
+
+
+def peak_bytes(
+    family: Family, n_components: int, d: int, rows: int, runs: int = 1, noise: bool = False, kernel: str = "products"
+) -> int:
+    """Bytes that E-steps of `runs` mixtures take in one task with blocks of this many rows, by any kernel but that of
+    rows with missing values, which takes more: by that, if it is meant.
+    """
+    if kernel == MISSING:
+        return missing.peak_bytes(family, n_components, d, rows, runs)
     p, stats, lines = family.packed_size(d), Layout(family.name, n_components, d, "", noise).size, n_components + noise
     per_row = p + 2 * d + 1 + runs * (lines + d + 1) + 3 * d + 8
     numpy_kernels = 8 * (rows * per_row + np.getbufsize() + runs * (4 * stats + 2 * lines * (p + d + 1)))

@@ -80,6 +80,8 @@ class GaussianMixture(FittedMixture):
         components are merged and a third split wherever that raises the score.
     noise : whether there is a uniform component over the box of the data, for outliers, beside the K others; its label
         is -1, and weights_ sum to 1 - noise_weight_.
+    missing : {"error", "em"}: NaN is an error, or a value missing at random: fits maximise the likelihood of what is
+        there (Ghahramani and Jordan 1994), and predictions go by it.
 
     Attributes
     ----------
@@ -124,6 +126,7 @@ class GaussianMixture(FittedMixture):
         weight_concentration: float = 1.0,
         refine: str | None = None,
         noise: bool = False,
+        missing: str = "error",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -152,6 +155,7 @@ class GaussianMixture(FittedMixture):
         self.weight_concentration = weight_concentration
         self.refine = refine
         self.noise = noise
+        self.missing = missing
 
     # --- fitting -----------------------------------------------------------------------------------------------
 

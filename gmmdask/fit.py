@@ -9,6 +9,7 @@ import numpy as np
 
 from gmmdask.algorithms import Answer, Request
 from gmmdask.estep import ESteps, LogDensities
+from gmmdask.kernels import numpy_of
 from gmmdask.outcome import Callback
 from gmmdask.plan import Slice
 from gmmdask.run import Run, Teller
@@ -80,7 +81,7 @@ def answers_to(group: list[Asked], data: Data, held_out: Data | None) -> list[An
     """What runs that ask for the same rows get, by one pass over these."""
     first = group[0][1]
     steps = tuple(
-        (run.frame, step.by("products" if first.held_out else run.fast))
+        (run.frame, step.by(numpy_of(run.fast) if first.held_out else run.fast))
         for run, request in group
         for step in request.steps
     )

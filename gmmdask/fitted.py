@@ -78,9 +78,19 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         check_names(getattr(self, "feature_names_in_", None), source)
         return source
 
-    def _predict(self, X: Any, what: str) -> Any:
+    def _predict(self, X: Any, what: str, threshold: float | None = None) -> Any:
         source = self._open(X)
-        return predict(self.mixture_, source, what)
+        return predict(self.mixture_, source, what, threshold, self._gaps)
+
+    @property
+    def _gaps(self) -> bool:
+        """Whether NaN in rows is a missing value."""
+        return bool(self.missing == "em")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self._gaps
+        return tags
 
     # --- using -------------------------------------------------------------------------------------------------
 
@@ -99,11 +109,18 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Log density of each row in nats, (n,): NumPy for rows in memory, else lazy dask."""
         return self._predict(X, "score")
 
+    def impute(self, X: Any) -> Any:
+        """The rows (n, d), with the conditional expectation Σ_k r_k x̂_k in the place of missing values (NaN).
+
+        float32 and float64 stay; NumPy for rows in memory, else lazy dask. Rows without a value get the mixture's mean.
+        """
+        return self._predict(X, "imputed")
+
     def _total(self, X: Any, sample_weight: Any, scheduler: Any = None) -> tuple[float, float]:
         """Log likelihood of the rows, nats, and their weight."""
         source = weighted(self._open(X), sample_weight)
         with open_executor(scheduler) as executor:
-            return total_score(self.mixture_, source, executor)
+            return total_score(self.mixture_, source, executor, self._gaps)
 
     def score(self, X: Any, y: Any = None, *, sample_weight: Any = None, scheduler: Any = None) -> float:
         """Mean log density of the rows, nats per row (or unit of weight), by one pass."""
@@ -126,13 +143,13 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         ValueError
             If the model has no such table, or it tells nothing of so small a fraction.
         """
-        source = self._open(X)
+        check_is_fitted(self)
         if reference is None:
             known = Quantiles.told_by(self.provenance_)
         else:
             with open_executor(scheduler) as executor:
-                known = reference_quantiles(self.mixture_, self._open(reference), executor)
-        return predict(self.mixture_, source, "outlier", known.threshold(fraction))
+                known = reference_quantiles(self.mixture_, self._open(reference), executor, self._gaps)
+        return self._predict(X, "outlier", known.threshold(fraction))
 
     def bic(self, X: Any, *, sample_weight: Any = None) -> float:
         """Bayesian information criterion, -2 LL + p log W, W the rows or their weight; smaller is better."""
@@ -173,7 +190,9 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _derived(self, kind: str, mixture: Mixture, features: list[int]) -> Self:
         """A fitted estimator of some of the features."""
         names = self._features.kept(features)
-        return type(self)._of(model_of(mixture, kind, names, of=self.mixture_.digest, features=features))
+        found = type(self)._of(model_of(mixture, kind, names, of=self.mixture_.digest, features=features))
+        found.missing = self.missing
+        return found
 
     def marginal(self, features: Sequence[int | str]) -> Self:
         """The mixture of some features alone, in this order, of the same covariance type.

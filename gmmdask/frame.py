@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from gmmdask.covariance import FAMILIES, Family
-from gmmdask.covariance._base import Array
+from gmmdask.covariance._base import Array, spread_scales
 from gmmdask.mixture import Mixture
 from gmmdask.noise import Noise
 
@@ -35,6 +35,15 @@ class Frame:
     def of(cls, family: Family, mean: Array, covariance: Array) -> "Frame":
         """The frame that suits a family for data with this mean (d,) and covariance (d, d)."""
         return cls(np.ascontiguousarray(mean), *map(np.ascontiguousarray, family.whitening(covariance)))
+
+    @classmethod
+    def by_feature(cls, family: Family, mean: Array, variances: Array) -> "Frame":
+        """That of a family for data with these means and variances (d,) which mixes no feature with another."""
+        matrix, inverse = family.whitening(np.diag(variances))
+        if matrix.ndim == 2:
+            inverse = spread_scales(variances)
+            matrix = 1 / inverse
+        return cls(*map(np.ascontiguousarray, (mean, matrix, inverse)))
 
     @cached_property
     def digest(self) -> str:

@@ -14,11 +14,12 @@ from gmmdask.algorithms import Algorithm, Batch, Beginning, Squarem
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
 from gmmdask.emptiness import FIRST_SHARE, in_empty_places, to_nearest, with_noise
-from gmmdask.estep import EStep, ESteps, LogDensities, assigned_stats, most_likely
+from gmmdask.estep import EStep, ESteps, LogDensities, assigned_stats, incomplete_stats, most_likely, peak_bytes
 from gmmdask.execution import Executor
 from gmmdask.fit import advance
 from gmmdask.frame import Frame, Prior
-from gmmdask.kernels import block_rows
+from gmmdask.kernels import MISSING, block_rows, numpy_of
+from gmmdask.missing import completed
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
 from gmmdask.outcome import Callback, StartChosen
@@ -37,6 +38,8 @@ ROUNDS = (10, 20)  # laps of EM before starts are compared: after ten the best m
 FINALISTS = 3
 SAMPLE_LAPS = 500
 TIE = 1e-6  # nats per row between scores that are as good as equal
+GAUSSIAN_TOL, GAUSSIAN_LAPS = 1e-3, 10  # nats per row: a start need not be sharper
+GAUSSIAN_RIDGE = 1e-6  # of the variance of features: they may be linearly dependent
 SAMPLE_TOL = 1e-5  # nats per row: passes over the sample are cheap, and what they do passes over all rows need not
 
 
@@ -76,23 +79,26 @@ def one_start(
     prior: Prior,
     random: np.random.RandomState,
     weights: Array | None = None,
+    gaussian: Mixture | None = None,
 ) -> Mixture:
     """A mixture in frame coordinates from one draw of the method, given parameters put in their place.
 
-    With noise in the prior, rows in empty places are left to that.
+    With noise in the prior, rows in empty places are left to that. With a `gaussian`, rows may have gaps:
+    methods see in them what it expects, see `lone_gaussian`.
     """
     if start.complete:
         return with_noise(frame.mixture_in(start.completed(None)), prior.noise)
     rows, weights, share = without_noise(start.n_components, rows, weights, prior)
     whitened = start.method == "kmeans-whitened"
-    seen = frame.points_in(rows.astype(np.float64)) if whitened else rows
+    seen = without_gaps(rows, frame, gaussian)
+    seen = frame.points_in(seen.astype(np.float64)) if whitened else seen
     assigned = assign("kmeans" if whitened else start.method, seen, start.n_components, random, weights)
     if prior.noise is not None and assigned.min() < 0:
         assigned = to_nearest(frame.points_in(rows.astype(np.float64)), assigned)
     if weights is not None and assigned.min() < 0:
         weights = None  # components of one row each, in whose choice the weights have had their say
     layout = Layout(start.covariance_type, start.n_components, frame.d, frame.digest)
-    mixture = m_step(assigned_stats(layout, frame, rows, assigned, weights=weights), prior)
+    mixture = m_step(stats_of(layout, frame, rows, assigned, weights, gaussian), prior)
     if start.given:
         mixture = frame.mixture_in(start.completed(frame.mixture_out(mixture)))
     return with_noise(mixture, prior.noise, share)
@@ -112,6 +118,25 @@ def without_noise(
     return rows[~empty], weights[~empty], float(weights[empty].sum() / weights.sum())
 
 
+def without_gaps(rows: np.ndarray, frame: Frame, gaussian: Mixture | None) -> np.ndarray:
+    """Rows (m, d) with what the Gaussian in the frame expects in their gaps; None says that there are none."""
+    return rows if gaussian is None else completed(gaussian, frame, rows)
+
+
+def stats_of(
+    layout: Layout,
+    frame: Frame,
+    rows: np.ndarray,
+    assigned: np.ndarray,
+    weights: Array | None,
+    gaussian: Mixture | None,
+) -> Stats:
+    """Statistics of assigned rows, see `assigned_stats`; with a Gaussian, they may have gaps."""
+    if gaussian is None:
+        return assigned_stats(layout, frame, rows, assigned, weights=weights)
+    return incomplete_stats(layout, frame, gaussian, rows, assigned, weights)
+
+
 def in_memory(
     rows: np.ndarray, covariance_type: str, n_components: int, executor: Executor, weights: Array | None = None
 ) -> Data:
@@ -121,11 +146,38 @@ def in_memory(
     return Data(source, make_plan(source.edges, source.d, block), executor)
 
 
+def thinning(rows: int, factor: int, parameters: int) -> int:
+    """A number n such that every n-th of so many rows are about `factor` a parameter, but 10,000 at least."""
+    return max(1, rows // max(10_000, factor * parameters))
+
+
+def lone_gaussian(rows: np.ndarray, frame: Frame, executor: Executor, weights: Array | None = None) -> Mixture:
+    """One `full` Gaussian in the frame, fitted to rows with gaps by a few steps of EM from independent features.
+
+    It is what starts know of missing values: methods that need whole rows, such as k-means, see the values that it
+    expects in the gaps, and first covariances have its uncertainty in them.
+    """
+    family, d = FAMILIES["full"], frame.d
+    step = thinning(len(rows), START_FACTOR, d + family.n_parameters(1, d))
+    data = in_memory(rows[::step], family.name, 1, executor, None if weights is None else weights[::step])
+    start = Mixture(family.name, np.ones(1), np.zeros((1, d)), family.isotropic(1.0, 1, d))
+    algorithm, prior = Batch(tol=GAUSSIAN_TOL, max_iter=GAUSSIAN_LAPS), Prior(family.isotropic(GAUSSIAN_RIDGE, 1, d))
+    run = Run("start", algorithm, algorithm.start(start, Beginning()), frame, prior, MISSING)
+    return advance((run,), data, emit=lambda event: None)[0].state.mixture
+
+
+def filling_bytes(rows: int, d: int) -> int:
+    """Bytes of a sample whose gaps are filled, and of `lone_gaussian`."""
+    family = FAMILIES["full"]
+    return 24 * rows * d + 2 * peak_bytes(family, 1, d, block_rows(family, d, 1), kernel=MISSING)
+
+
 @dataclass(frozen=True, eq=False)
 class Ground:
     """What a start is found on, and with: the sample (as stored, and as data), held-out rows, frame, prior, kernel.
 
-    `weights` (m,) are those of the sample's rows, None where all weigh one.
+    `weights` (m,) are those of the sample's rows, None where all weigh one. `gaussian` is what is known of gaps, where
+    the sample may have some.
     """
 
     rows: np.ndarray
@@ -135,10 +187,20 @@ class Ground:
     prior: Prior
     kernel: str = "products"
     weights: Array | None = None
+    gaussian: Mixture | None = None
 
     def one_start(self, start: Start, random: np.random.RandomState) -> Mixture:
         """One draw on the sample."""
-        return one_start(start, self.rows, self.frame, self.prior, random, self.weights)
+        return one_start(start, self.rows, self.frame, self.prior, random, self.weights, self.gaussian)
+
+    @property
+    def points(self) -> Array:
+        """The sample (m, d) in the frame; where it has gaps, with what is known of these."""
+        return self.frame.points_in(without_gaps(self.rows, self.frame, self.gaussian).astype(np.float64))
+
+    def assigned(self, layout: Layout, assigned: np.ndarray) -> Stats:
+        """Statistics of the sample's rows where these are assigned to components."""
+        return stats_of(layout, self.frame, self.rows, assigned, self.weights, self.gaussian)
 
     def fit(self, mixtures: Sequence[Mixture], algorithm: Algorithm) -> list[Mixture]:
         """Each mixture after the algorithm has run on the sample, one after another: only one takes memory."""
@@ -151,7 +213,7 @@ class Ground:
 
     def thinned(self, start: Start, factor: int) -> "Ground":
         """With every so manieth row of the sample: about `factor` rows a parameter, 10,000 at least."""
-        step = len(self.rows) // max(10_000, factor * start.n_parameters(self.frame.d))
+        step = thinning(len(self.rows), factor, start.n_parameters(self.frame.d))
         if step < 2:
             return self
         rows, weights = self.rows[::step], None if self.weights is None else self.weights[::step]
@@ -210,14 +272,18 @@ def best_start(
     final = ground.scores(mixtures)
     best = ranked(final)[0]
     seconds = time.perf_counter() - began
-    ends = compared(final, [labels(mixture, ground.frame, arena.sample) for mixture in mixtures], best)
+    found = [labels(mixture, ground.frame, arena.sample, ground.kernel) for mixture in mixtures]
+    ends = compared(final, found, best)
     emit(StartChosen("start", n_starts, final[best], final[best] - first, seconds, ends))
     return mixtures[best]
 
 
-def labels(mixture: Mixture, frame: Frame, data: Data) -> Array:
-    """The component of highest probability of each row, (m,), of data in the driver's process."""
-    step = (frame, EStep.of(mixture, "products"))
+def labels(mixture: Mixture, frame: Frame, data: Data, fast: str) -> Array:
+    """The component of highest probability of each row, (m,), of data in the driver's process.
+
+    `fast` is the kernel of passes over all rows.
+    """
+    step = (frame, EStep.of(mixture, numpy_of(fast)))
     found: Array = data.sums(LogDensities((step,), data.plan.block_rows, most_likely)).values[0]
     return found
 

@@ -23,6 +23,7 @@ from gmmdask.forecast import check_workers
 from gmmdask.frame import Frame
 from gmmdask.initialise import compared, in_memory, labels
 from gmmdask.mixture import Mixture
+from gmmdask.moments import Moments
 from gmmdask.outcome import (
     Callback,
     CentresFound,
@@ -148,7 +149,7 @@ class Job:
         """Goes through all stages that are not behind yet."""
         with self.under_way():
             data, look = self.looked_at()
-            frame = Frame.of(self.settings.family, look.moments.mean, look.moments.covariance)
+            frame = self._frame(look.moments)
             lacks = self._lacks(frame, look)
             if look.whole:
                 data = self.beside(look.sample, look.sample_weights)
@@ -171,7 +172,7 @@ class Job:
         source, limit = self.source, getattr(self.settings.algorithm, "max_iter", 0)
         try:
             self.callback(FitStarted("fit", source.n, source.d, len(self.plan.parts), limit, self.executor.name))
-            if self.settings.kernel == "compiled":
+            if self.settings.fast == "compiled":
                 self.callback(KernelReady("fit", "compiled", warm_up()))
             with one_thread(), self._saved():
                 yield
@@ -214,7 +215,11 @@ class Job:
     def _first_look(self, data: Data) -> None:
         began = time.perf_counter()
         sizes = sample_sizes(self.source, self.settings)
-        how = {"box": self.settings.noise, "numbered": bool(self.settings.candidates)}
+        how = {
+            "box": self.settings.noise,
+            "numbered": bool(self.settings.candidates),
+            "missing": self.settings.missing == "em",
+        }
         look = first_look(data, self.progress.seed, *sizes, **how)
         if len(look.sample) < self.settings.start.n_components:
             raise DataError(
@@ -226,6 +231,13 @@ class Job:
         if look.is_sorted:
             self.emit(RowsSorted("fit", look.order_ratio))
         self.save(now=True)
+
+    def _frame(self, moments: Moments) -> Frame:
+        """That suits the data; where values are missing, one that mixes no feature with another."""
+        family, mean, covariance = self.settings.family, moments.mean, moments.covariance
+        if self.settings.missing == "em":
+            return Frame.by_feature(family, mean, np.diag(covariance))
+        return Frame.of(family, mean, covariance)
 
     def _lacks(self, frame: Frame, look: FirstLook) -> tuple[tuple[int, ...], str]:
         """Features without spread, and what is to be said of too few different rows: told, as events too."""
@@ -261,6 +273,8 @@ class Job:
 
         slack = 0.0 if self.source.weights is None else WEIGHT_ROUNDING
         expected = Expected(look.moments.weight, look.moments.mean, look.moments.covariance, slack)
+        if self.settings.missing == "em":
+            expected = replace(expected, mean=None, covariance=None)
         held_out = self._beside(look.held_out, look.held_out_weights) if len(look.held_out) else None
         advance(self.progress.runs, data, self.emit, expected, save, held_out)
         self.save(now=True)
@@ -281,7 +295,7 @@ class Job:
         if len(ended) < 2:
             return [{"score": bounds[run.name], "agreement": 1.0} for run in ended]
         rows = self._beside(look.sample, look.sample_weights)
-        found = [labels(run.state.mixture, run.frame, rows) for run in ended]
+        found = [labels(run.state.mixture, run.frame, rows, run.fast) for run in ended]
         scores = [bounds[run.name] for run in ended]
         return list(compared(scores, found, int(np.argmax(scores))))
 
@@ -308,8 +322,8 @@ class Job:
             "settings": {**self.progress.settings, "seed": self.progress.seed},
             "block_rows": self.plan.block_rows,
             "parts": len(self.plan.parts),
-            "kernel": self.kernels.get(best.name, self.settings.kernel),
-            "versions": versions("numba") if self.settings.kernel == "compiled" else versions(),
+            "kernel": self.kernels.get(best.name, self.settings.fast),
+            "versions": versions("numba") if self.settings.fast == "compiled" else versions(),
             "outcome": {
                 "reason": outcome.reason.value,
                 "sentence": outcome.sentence,

@@ -12,8 +12,9 @@ from gmmdask.criteria import leader, mean_and_error
 from gmmdask.estep import EStep, LogDensities
 from gmmdask.execution import Executor
 from gmmdask.initialise import in_memory
+from gmmdask.moments import Moments
 from gmmdask.outcome import Callback, CandidateDropped, Outcome, Reason
-from gmmdask.pilot import FirstLook, Moments
+from gmmdask.pilot import FirstLook
 from gmmdask.run import Run
 from gmmdask.sampling import split
 

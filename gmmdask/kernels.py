@@ -19,15 +19,21 @@ EPS = float(np.finfo(np.float64).eps)
 CANCELLATION_LIMIT = 1e-9  # relative error of a covariance beyond which the centred kernel takes over
 FLOOR = -100.0  # exponents below give exact zeros instead of subnormal numbers, which slow a matrix product tenfold
 FLOOR_VALUE = float(np.exp(FLOOR))
+MISSING = "missing"  # the kernel of rows with missing values, which `gmmdask.missing` is
 BLOCK_BYTES = 12 << 20  # measured: larger blocks leave the caches, with smaller ones threads wait for each other
 
 
 def kernel_for(mixture: Mixture, fast: str = "products") -> str:
     """The name of the kernel for a mixture in frame coordinates: the fast one, if it is accurate enough.
 
-    `fast` is what that one is called.
+    `fast` is what that one is called; that of rows with missing values is as accurate as can be.
     """
-    return fast if EPS * mixture.cancellation < CANCELLATION_LIMIT else "centred"
+    return fast if fast == MISSING or EPS * mixture.cancellation < CANCELLATION_LIMIT else "centred"
+
+
+def numpy_of(fast: str) -> str:
+    """The fast kernel where few rows are evaluated, and nothing need be compiled."""
+    return MISSING if fast == MISSING else "products"
 
 
 def block_rows(family: Family, d: int, n_components: int) -> int:
@@ -152,6 +158,22 @@ class Products:
             stats.beyond[:] += np.concatenate([self.sums[k, p:-1], outside])
 
 
+def log_normal(mixture: Mixture, k: int, z: Array, out: Array) -> None:
+    """log π_k N(x|k) to `out` (b,), of rows less the component's mean, z (d, b)."""
+    white = mixture.family.whiten(mixture.root, k, z)
+    np.einsum("db,db->b", white, white, out=out)
+    out *= -0.5
+    out += mixture.log_scale[k]
+
+
+def add_moments(stats: Stats, k: int, z: Array, resp: Array) -> None:
+    """Adds those of a component, of rows less its origin, z (d, b), with responsibilities (b,)."""
+    family = stats.layout.family
+    stats.mass[k] += resp.sum()
+    stats.first[k] += z @ resp
+    stats.second[0 if family.shared else k] += family.scatter(z, resp)
+
+
 class Centred:
     """Every component sees rows about its own mean; moments are accumulated about the means."""
 
@@ -173,23 +195,17 @@ class Centred:
         if mixture.noise is not None:
             joint[-1] = mixture.noise.log_joint
         for k in range(mixture.n_components):
-            white = mixture.family.whiten(mixture.root, k, self._about_mean(features, k))
-            np.einsum("db,db->b", white, white, out=joint[k])
-            joint[k] *= -0.5
-            joint[k] += mixture.log_scale[k]
+            log_normal(mixture, k, self._about_mean(features, k), joint[k])
         return joint
 
     def moments(self, features: Array, resp: Array, weights: Array) -> None:
-        stats, family = self.stats, self.mixture.family
+        stats = self.stats
         for k in range(self.mixture.n_components):
-            z = self._about_mean(features, k)
-            stats.mass[k] += resp[k].sum()
-            stats.first[k] += z @ resp[k]
-            stats.second[0 if family.shared else k] += family.scatter(z, resp[k])
+            add_moments(stats, k, self._about_mean(features, k), resp[k])
         if stats.layout.noise:
             x = features[self.p : -1]
             stats.vector[1] += resp[-1].sum()
-            stats.beyond[:] += np.concatenate([x @ resp[-1], family.scatter(x, resp[-1])])
+            stats.beyond[:] += np.concatenate([x @ resp[-1], self.mixture.family.scatter(x, resp[-1])])
 
 
 KERNELS: dict[str, type[Kernel]] = {"products": Products, "centred": Centred}

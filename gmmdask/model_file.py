@@ -32,6 +32,11 @@ class Model:
     state: Any = None
     feature_names: tuple[str, ...] | None = None
 
+    @property
+    def missing(self) -> bool:
+        """Whether the fit took NaN for missing values."""
+        return bool(self.provenance.get("settings", {}).get("missing") == "em")
+
 
 def save_model(path: str | Path | Place, model: Model) -> None:
     """Writes the model atomically; an existing file is replaced."""

@@ -46,6 +46,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "weight_concentration": [Real],
     "refine": [StrOptions(set(REFINEMENTS)), None],
     "noise": ["boolean"],
+    "missing": [StrOptions({"error", "em"})],
 }
 
 
@@ -78,6 +79,7 @@ NOT_OF_STREAMS = {  # what `partial_fit` cannot do: the value it needs, and what
     "weight_concentration": (1, "learns without a prior of weights"),
     "refine": (None, "moves no components"),
     "noise": (False, "does not know the box that all rows will fill"),
+    "missing": ("error", "learns whole rows"),
 }
 
 

@@ -7,55 +7,14 @@ from typing import Any
 import numpy as np
 
 from gmmdask.covariance._base import Array
+from gmmdask.moments import Moments, Observed
 from gmmdask.sampling import RAW_MAX, Sample, keys_of, slack, split, waiting_times, weigh
 from gmmdask.sources import DataError
 from gmmdask.task import Block, Data
 
 LARGEST = 1e150  # numbers beyond it have squares beyond float64
 NONE = 2**63 - 1  # the first bad row, where there is none
-
-
-@dataclass(frozen=True, eq=False)
-class Moments:
-    """Weight, mean (d,) and central scatter (d, d) of some rows; adds as Chan, Golub and LeVeque (1979) merge."""
-
-    weight: float
-    mean: Array
-    scatter: Array
-
-    @classmethod
-    def of(cls, rows: np.ndarray, weights: Array | None = None) -> "Moments":
-        """Of rows (b, d): sums are taken about the first row, then about the mean, so that no offset costs digits."""
-        rows = np.ascontiguousarray(rows)  # in another layout the sums would have other bits
-        given = np.ones(len(rows)) if weights is None else weights
-        total = float(len(rows)) if weights is None else float(weights.sum())
-        near = rows - rows[0].astype(np.float64)
-        mean = given @ near / total
-        near -= mean
-        rest = given @ near
-        if weights is not None:
-            near *= np.sqrt(weights)[:, None]
-        return cls(total, rows[0] + mean, near.T @ near - np.outer(rest, rest) / total)
-
-    def __add__(self, other: "Moments") -> "Moments":
-        if not (self.weight and other.weight):
-            return other if other.weight else self
-        weight = self.weight + other.weight
-        delta = other.mean - self.mean
-        scatter = self.scatter + other.scatter + np.outer(delta, delta) * (self.weight * other.weight / weight)
-        return Moments(weight, self.mean + delta * (other.weight / weight), scatter)
-
-    def without(self, other: "Moments") -> "Moments":
-        """Those of the rows that are left when some of them go."""
-        weight = self.weight - other.weight
-        mean = self.mean + (self.mean - other.mean) * (other.weight / weight)
-        delta = other.mean - mean
-        scatter = self.scatter - other.scatter - np.outer(delta, delta) * (weight * other.weight / self.weight)
-        return Moments(weight, mean, scatter)
-
-    @property
-    def covariance(self) -> Array:
-        return self.scatter / self.weight
+REMEDY = "If NaN stands for values missing at random, missing='em' (--missing em) fits what is there."
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +26,7 @@ class Findings:
     infinite where nobody asked.
     """
 
-    moments: Moments
+    moments: Any  # Moments, or Observed
     within: Array
     squares: float
     blocks: float
@@ -97,12 +56,13 @@ class Findings:
         Mean over features; 1 for shuffled rows, up to the rows of a block for sorted ones. Rows and blocks are as many
         as the weights leave effective (Kish 1965): W²/Σ w².
         """
-        n, blocks, total = *self._effective, np.diag(self.moments.scatter)
-        spread = (self.within > 1e-12 * total) & (total > 0)
-        if not spread.any() or blocks < 2 or n <= blocks:
+        n, blocks, total = *self._effective, self.moments.variation
+        values = np.broadcast_to(n * self.moments.known, total.shape)
+        spread = (self.within > 1e-12 * total) & (total > 0) & (values > blocks)
+        if not spread.any() or blocks < 2:
             return 1.0
         between = np.maximum(total - self.within, 0.0)[spread] / (blocks - 1)
-        return float(np.mean(between / (self.within[spread] / (n - blocks))))
+        return float(np.mean(between / (self.within[spread] / (values[spread] - blocks))))
 
     @property
     def _effective(self) -> tuple[float, float]:
@@ -133,6 +93,8 @@ class Pilot:
         keys are waiting times then.
     box : bool
         Whether the least and largest of each feature are wanted.
+    missing : bool
+        Whether NaN is a missing value, and not a bad one.
     """
 
     d: int
@@ -140,23 +102,27 @@ class Pilot:
     seed: int
     threshold: int | float
     box: bool = False
+    missing: bool = False
 
     def __call__(self, blocks: Iterable[Block]) -> Findings:
-        d = self.d
-        moments, n_bad, first_bad = Moments(0.0, np.zeros(d), np.zeros((d, d))), 0, NONE
+        d, kind = self.d, Observed if self.missing else Moments
+        moments: Any = Moments(0.0, np.zeros(d), np.zeros((d, d)))
+        if self.missing:
+            moments = Observed(0.0, *np.zeros((3, d)))
+        n_bad, first_bad = 0, NONE
         within, squares, blocks_seen = np.zeros(d), 0.0, 0.0
         low, high = np.full(d, np.inf), np.full(d, -np.inf)
         kept = [self._none()]
         for block in blocks:
             with np.errstate(invalid="ignore", over="ignore"):
-                found = Moments.of(block.rows, block.weights)
-            if not np.isfinite(found.scatter).all():
-                bad = np.flatnonzero(~(np.abs(block.rows.astype(np.float64)) < LARGEST).all(axis=1))
+                found: Any = kind.of(block.rows, block.weights)
+            if not np.isfinite(found.variation).all():
+                bad = np.flatnonzero(are_bad_rows(block.rows, self.missing))
                 n_bad, first_bad = n_bad + len(bad), min(first_bad, int(block.numbers[bad[0]]))
                 continue
             moments = moments + found
             square = found.weight if block.weights is None else float(block.weights @ block.weights)
-            within, squares = within + np.diag(found.scatter), squares + square
+            within, squares = within + found.variation, squares + square
             blocks_seen += square / found.weight
             kept.append(self._draw(block))
             if self.box:
@@ -176,6 +142,14 @@ class Pilot:
         times = waiting_times(keys, weights)
         chosen = np.flatnonzero(times <= self.threshold)
         return Sample(numbers[chosen], times[chosen], block.rows[chosen].astype(self.dtype), weights[chosen])
+
+
+def are_bad_rows(rows: np.ndarray, missing: bool) -> np.ndarray:
+    """Whether rows (m, d) hold infinity, numbers beyond `LARGEST`, or NaN if that is no missing value."""
+    fine: np.ndarray = np.abs(rows.astype(np.float64)) < LARGEST
+    if missing:
+        fine |= np.isnan(rows)
+    return np.asarray(~fine.all(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,16 +190,33 @@ class FirstLook:
         return same and len(self.sample) > 0 and self.moments.scatter.shape == (d, d)
 
 
+def moments_of(observed: Observed, name: str) -> Moments:
+    """Moments as far as they are known; DataError if a feature has no value."""
+    if not observed.weights.all():
+        unknown = np.flatnonzero(observed.weights == 0).tolist()
+        raise DataError(f"{name}: features {unknown} have no value in any row: nothing can be learned. Leave them out.")
+    return observed.moments
+
+
 def first_look(
-    data: Data, seed: int, sample_rows: int, held_out_rows: int, box: bool = False, numbered: bool = False
+    data: Data,
+    seed: int,
+    sample_rows: int,
+    held_out_rows: int,
+    box: bool = False,
+    numbered: bool = False,
+    missing: bool = False,
 ) -> FirstLook:
     """One pass over all rows, after one over their weights if they have some. With `box`, least and largest are told;
     with `numbered`, which rows the sample has.
 
+    With `missing`, NaN is a missing value: moments are those of each feature alone, and the sample has gaps.
+
     Raises
     ------
     DataError
-        If a row holds NaN or infinity: names the first, its chunk and how many there are. If weights are none.
+        If a row holds NaN or infinity: names the first, its chunk and how many there are. If weights are none. If a
+        feature has no value.
     """
     n, wanted = data.source.n, sample_rows + held_out_rows
     weights = None if data.source.weights is None else weigh(data)
@@ -238,13 +229,16 @@ def first_look(
         threshold, data = np.inf if whole else weights.threshold(wanted), data.in_unit(weights.unit)
     stored = data.source.dtype
     dtype = stored if stored in (np.float32, np.float64) else np.dtype(np.float64)
-    found: Findings = data.sums(Pilot(data.source.d, dtype, seed, threshold, box))
+    found: Findings = data.sums(Pilot(data.source.d, dtype, seed, threshold, box, missing))
     if found.n_bad:
         chunk = data.source.chunk_of(found.first_bad)
+        what, remedy = ("infinity", "") if missing else ("NaN or infinity", f" {REMEDY}")
         raise DataError(
-            f"{data.source.name}: Input contains NaN or infinity (or numbers beyond {LARGEST:g}) in {found.n_bad} "
-            f"of {n} rows, the first in row {found.first_bad} (storage chunk {chunk}). Drop or impute these rows first."
+            f"{data.source.name}: Input contains {what} (or numbers beyond {LARGEST:g}) in {found.n_bad} of {n} rows, "
+            f"the first in row {found.first_bad} (storage chunk {chunk}). Drop or impute these rows first.{remedy}"
         )
+    if missing:
+        found = replace(found, moments=moments_of(found.moments, data.source.name))
     drawn, order = found.sample, (found.order_ratio, found.is_sorted)
     low, high = (found.low, found.high) if box else (None, None)
     if weights is None:

@@ -9,8 +9,8 @@ from gmmdask.algorithms import Algorithm, enough_rows
 from gmmdask.covariance import FAMILIES, Family
 from gmmdask.estep import peak_bytes, shared_bytes
 from gmmdask.execution import Executor
-from gmmdask.initialise import LEAST_STARTS
-from gmmdask.kernels import block_rows
+from gmmdask.initialise import LEAST_STARTS, filling_bytes
+from gmmdask.kernels import MISSING, block_rows
 from gmmdask.plan import Memory, Plan, interleaved, make_plan
 from gmmdask.sources import DataError, Source
 from gmmdask.start import SCALABLE, Start
@@ -25,7 +25,8 @@ WINDOW_BYTES = 256 << 20  # of float64 rows that are in flight together where a 
 CACHE_BYTES = 1 << 30  # of rows as stored, that are kept where nothing else is said
 STEP_ROWS = 1 << 18  # of a mini-batch at most: more steps cost little, and every one is an M-step
 ADDED = 16  # statistics of candidates that wait to be added: the tree has a fan-in of 8, and levels
-BY_NAME = ("empty", "prior", "weight_concentration", "refine", "noise")  # settings that a model keeps for the next fit
+# settings that a model keeps for the next fit
+BY_NAME = ("empty", "prior", "weight_concentration", "refine", "noise", "missing")
 MIN_JUDGES = 25_000  # held-out rows that tell candidates apart, if they are no more than a quarter of all rows
 OVERHEAD_BYTES = 96 << 20  # modules imported on the way, stacks of threads, and what the allocator keeps
 
@@ -57,6 +58,8 @@ class Settings:
         Whether components are moved once EM has converged on the sample.
     noise : whether there is a uniform component, for outliers, beside the others.
     candidates : the starts of runs that share the passes, of which `start` is the largest; none where that is alone.
+    missing : {"error", "em"}
+        Whether NaN is an error, or a value that is missing at random.
     """
 
     start: Start
@@ -75,6 +78,7 @@ class Settings:
     refine: str | None = None
     noise: bool = False
     candidates: tuple[Start, ...] = ()
+    missing: str = "error"
 
     def __post_init__(self) -> None:
         if not 1 <= self.weight_concentration < inf:
@@ -83,7 +87,9 @@ class Settings:
                 "prior is unbounded as a weight goes to zero: nothing is best. For fewer components lower n_components."
             )
         if self.start.method == SCALABLE:
-            scalable.check(self.refine, self.noise)
+            scalable.check(self.refine, self.noise, self.missing == "em")
+        if self.noise and self.missing == "em":
+            raise ValueError("noise=True has a density of whole rows only: it goes with missing='error'. Unset one.")
         families, found = self.algorithm.families, self.start.covariance_type
         if families and found not in families:
             raise ValueError(
@@ -96,6 +102,11 @@ class Settings:
         return FAMILIES[self.start.covariance_type]
 
     @property
+    def fast(self) -> str:
+        """The kernel of passes over all rows, where it is accurate enough."""
+        return MISSING if self.missing == "em" else self.kernel
+
+    @property
     def company(self) -> tuple[tuple[Family, int], ...]:
         """Family and K of all runs of a pass."""
         starts = self.candidates or (self.start,)
@@ -105,7 +116,7 @@ class Settings:
         """Bytes that the E-steps of a pass take in a task, with blocks of so many rows."""
         if self.candidates:
             return 8 * rows * d + shared_bytes(self.company, d, rows)  # held-out rows are left out of a copy
-        return peak_bytes(self.family, self.start.n_components, d, rows, noise=self.noise)
+        return peak_bytes(self.family, self.start.n_components, d, rows, 1, self.noise, self.fast)
 
     def describe(self) -> dict[str, Any]:
         """What decides the model, as JSON values: but for `max_iter` and `tol`, a resumed fit must have the same.
@@ -130,12 +141,13 @@ class Settings:
             "random_state": seed,
             "memory_limit": self.memory_limit,
             "sample_rows": self.sample_rows,
-            "kernel": self.kernel,
+            "kernel": self.fast,
             **({"refine": self.refine} if self.refine else {}),
             **({"noise": True} if self.noise else {}),
             **({"given": given} if given else {}),
             **({"candidates": [[family.name, k] for family, k in self.company]} if self.candidates else {}),
             **({"weight_concentration": float(self.weight_concentration)} if self.weight_concentration != 1 else {}),
+            **({"missing": self.missing} if self.missing != "error" else {}),
         }
 
 
@@ -227,7 +239,7 @@ def reading_bytes(source: Source, plan: Plan) -> int:
 def rows_bytes(source: Source, settings: Settings, rows: int) -> int:
     """Of blocks of so many rows and the work on them, in one task."""
     family, k, d = settings.family, settings.start.n_components, source.d
-    pilot = 8 * rows * (3 * d + 4) + 24 * d * d
+    pilot = 8 * rows * (3 * d + 4) + 24 * d * d + (27 * rows * d if settings.missing == "em" else 0)
     weighing = 0 if source.weights is None else 8 * rows * (d + 8)  # rows without weight are left out of a copy
     starting = scalable.peak_bytes(family, k, d, rows) if settings.start.by_passes else 0
     return weighing + 16 * rows * d + max(pilot, starting, settings.work_bytes(d, rows))
@@ -294,16 +306,18 @@ def driver_bytes(source: Source, settings: Settings) -> int:
     soft = 16 * rows * k if settings.start.method == "random" else 0
     candidates = ADDED * scalable.stats_bytes(settings.family, k, d) if settings.start.by_passes else 0
     most_runs = runs if settings.refine is None else max(2, runs)  # halves of components are as good as two mixtures
-    scratch = peak_bytes(settings.family, k, d, block_rows(settings.family, d, k), most_runs, settings.noise)
+    most = (settings.family, k, d, block_rows(settings.family, d, k), most_runs, settings.noise, settings.fast)
+    scratch = peak_bytes(*most)
     plan = fit_plan(source, settings)
     largest = max(part.stop - part.start for part in plan.parts)
     in_flight = plan.window * largest * source.row_bytes if settings.algorithm.mini_batches else 0
     stats = 8 * Layout(settings.start.covariance_type, k, d, "", settings.noise).size
     kept = runs * settings.algorithm.kept_bytes(stats, plan.steps)
-    compiler = COMPILER_BYTES if settings.kernel == "compiled" else 0
+    compiler = COMPILER_BYTES if settings.fast == "compiled" else 0
     numbers = d if source.weights is None else d + 2
     copies = 6 if settings.noise else 5  # rows without those in empty places
     search = copies * rows * numbers * 8 + soft + starts + candidates
+    search += filling_bytes(rows, d) if settings.missing == "em" else 0
     together = candidates_bytes(source, settings, rows, whole) if settings.candidates else 0
     return OVERHEAD_BYTES + compiler + search + 2 * scratch + in_flight + kept + together
 

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,10 +11,11 @@ import numpy as np
 from dask._task_spec import Task
 from dask.highlevelgraph import HighLevelGraph
 
-from gmmdask.densities import LogJoint, check_features
+from gmmdask.densities import Incomplete, LogJoint, check_features
 from gmmdask.execution import Executor, Threads, one_thread
 from gmmdask.frame import Frame
 from gmmdask.kernels import block_rows, soft_assignment
+from gmmdask.missing import floats_for
 from gmmdask.mixture import Mixture
 from gmmdask.pilot import first_look
 from gmmdask.plan import make_plan
@@ -34,23 +35,35 @@ class Prediction:
 
     Parameters
     ----------
-    what : {"labels", "proba", "score", "outlier"}
+    what : {"labels", "proba", "score", "outlier", "imputed"}
         Most probable component (-1 for noise), posterior probabilities (K,), which leave that of the noise, log density
-        in nats, or whether it is below `threshold`.
+        in nats, whether it is below `threshold`, or the row itself (d,) with expected values in the place of missing
+        ones.
+    missing : whether NaN is a missing value; "imputed" takes it for one anyhow.
+    stored : dtype of the rows.
     """
 
     mixture: Mixture
     what: str
     threshold: float | None = None
+    missing: bool = False
+    stored: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float64))
+
+    @property
+    def gaps(self) -> bool:
+        return self.missing or self.what == "imputed"
 
     @cached_property
     def frame(self) -> Frame:
         """The frame that suits the mixture itself: predictions must not depend on which rows are asked for."""
-        return Frame.of(self.mixture.family, *self.mixture.moments())
+        mean, covariance = self.mixture.moments()
+        if self.gaps:
+            return Frame.by_feature(self.mixture.family, mean, np.diag(covariance))
+        return Frame.of(self.mixture.family, mean, covariance)
 
     @property
     def columns(self) -> tuple[int, ...]:
-        return (self.mixture.n_components,) if self.what == "proba" else ()
+        return {"proba": (self.mixture.n_components,), "imputed": (self.mixture.d,)}.get(self.what, ())
 
     @property
     def block_rows(self) -> int:
@@ -58,6 +71,8 @@ class Prediction:
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        if self.what == "imputed":
+            return floats_for(self.stored)
         return np.dtype({"labels": np.int64, "outlier": np.bool_}.get(self.what, np.float64))
 
     def of(self, rows: np.ndarray, name: str = "the array") -> np.ndarray:
@@ -72,17 +87,22 @@ class Evaluator:
     """Predictions of one mixture with the scratch memory of one task: densities are evaluated once for all of them."""
 
     def __init__(self, predictions: tuple[Prediction, ...], name: str) -> None:
-        first = predictions[0]
+        first = next((prediction for prediction in predictions if prediction.gaps), predictions[0])
         frame, self.k, self.noise = first.frame, first.mixture.n_components, first.mixture.noise is not None
         self.predictions, self.log_det = predictions, frame.log_det
         whats = {prediction.what for prediction in predictions}
-        self.labels, self.soft = "labels" in whats, bool(whats - {"labels"})
-        self.log_joint = LogJoint(frame, frame.mixture_in(first.mixture), first.block_rows, name)
+        self.labels, self.soft = "labels" in whats, bool(whats - {"labels", "imputed"})
+        self.log_joint: LogJoint | Incomplete
+        known = frame.mixture_in(first.mixture), first.block_rows, name
+        if first.gaps:
+            self.log_joint = Incomplete(frame, *known, impute="imputed" in whats)
+        else:
+            self.log_joint = LogJoint(frame, *known)
 
     def __call__(self, block: Block) -> list[np.ndarray]:
         """Values (b,) or (b, K) of a block, for each prediction; they are overwritten by the next call."""
-        _, joint = self.log_joint(block)
-        found = {"labels": joint.argmax(axis=0)} if self.labels else {}
+        rows, joint = self.log_joint(block)
+        found = {"imputed": rows, **({"labels": joint.argmax(axis=0)} if self.labels else {})}
         if self.labels and self.noise:
             found["labels"][found["labels"] == self.k] = -1
         if self.soft:
@@ -110,17 +130,18 @@ class Fill:
         return count
 
 
-def predict(mixture: Mixture, source: Source, what: str, threshold: float | None = None) -> Any:
+def predict(mixture: Mixture, source: Source, what: str, threshold: float | None = None, missing: bool = False) -> Any:
     """Values for every row: a NumPy array for rows in memory, else a lazy dask array, aligned with storage chunks."""
     check_features(mixture, source)
-    prediction = Prediction(mixture, what, threshold)
+    prediction = Prediction(mixture, what, threshold, missing, source.dtype)
     if isinstance(source, ArraySource):
         values = np.empty((source.n, *prediction.columns), prediction.dtype)
         with one_thread():
             _data(source, prediction, Threads()).sums(Fill(prediction, values, source.name))
         return values
     if isinstance(source, DaskSource):
-        shape = {"chunks": (source.array.chunks[0], (mixture.n_components,))} if what == "proba" else {"drop_axis": 1}
+        columns = tuple((width,) for width in prediction.columns)
+        shape = {"chunks": (source.array.chunks[0], *columns)} if columns else {"drop_axis": 1}
         meta = np.empty((0,) * (1 + len(prediction.columns)), prediction.dtype)
         return source.array.map_blocks(prediction.of, dtype=prediction.dtype, meta=meta, **shape)
     return _lazy(prediction, source)
@@ -152,16 +173,16 @@ def predict_rows(prediction: Prediction, source: Source, start: int, stop: int) 
     return np.concatenate(pieces)
 
 
-def total_score(mixture: Mixture, source: Source, executor: Executor) -> tuple[float, float]:
+def total_score(mixture: Mixture, source: Source, executor: Executor, missing: bool = False) -> tuple[float, float]:
     """Σ w log p(x) over all rows, in nats, and W = Σ w, by one pass.
 
     Raises
     ------
     DataError
-        If a row holds NaN or infinity, or no row has weight.
+        If a row holds infinity, or NaN that is no `missing` value, or no row has weight.
     """
     check_features(mixture, source)
-    prediction = Prediction(mixture, "score")
+    prediction = Prediction(mixture, "score", missing=missing)
     with one_thread():
         data = _data(source, prediction, executor)
         total, weight = data.sums(Score(prediction, source.name)).tolist()
@@ -185,16 +206,16 @@ class Score:
         return found
 
 
-def reference_quantiles(mixture: Mixture, source: Source, executor: Executor) -> Quantiles:
+def reference_quantiles(mixture: Mixture, source: Source, executor: Executor, missing: bool = False) -> Quantiles:
     """Quantiles of the log densities of a source's rows: of all, or of a uniform sample of 100,000, by one pass.
 
     Raises
     ------
     DataError
-        If a row holds NaN or infinity.
+        If a row holds infinity, or NaN that is no `missing` value.
     """
     check_features(mixture, source)
-    prediction = Prediction(mixture, "score")
+    prediction = Prediction(mixture, "score", missing=missing)
     with one_thread():
-        sample = first_look(_data(source, prediction, executor), 0, REFERENCE_ROWS, 0).sample
+        sample = first_look(_data(source, prediction, executor), 0, REFERENCE_ROWS, 0, missing).sample
         return Quantiles.of(prediction.of(sample, source.name))

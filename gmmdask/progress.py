@@ -8,9 +8,10 @@ from gmmdask.algorithms import KEPT, Algorithm, Beginning, Online, State
 from gmmdask.checkpoint import Checkpoint
 from gmmdask.frame import Conjugate, Frame, Prior
 from gmmdask.mixture import Mixture
+from gmmdask.moments import Moments
 from gmmdask.noise import Noise
 from gmmdask.outcome import Outcome, Reason
-from gmmdask.pilot import FirstLook, Moments
+from gmmdask.pilot import FirstLook
 from gmmdask.place import Place
 from gmmdask.planning import Settings
 from gmmdask.record import fixed
@@ -92,7 +93,7 @@ def continued(run: Run, settings: Settings, force: bool) -> Run:
     """A run from a checkpoint under the present `max_iter` and `tol`, which may end or reopen it."""
     algorithm = settings.algorithm
     state = run.state if run.algorithm == algorithm else algorithm.resume(run.state)
-    return replace(run, algorithm=algorithm, state=state, fast=settings.kernel if force else run.fast)
+    return replace(run, algorithm=algorithm, state=state, fast=settings.fast if force else run.fast)
 
 
 def stored_classes() -> dict[str, type]:

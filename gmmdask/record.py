@@ -7,6 +7,7 @@ from typing import Any
 
 from gmmdask.estep import EStep, LogDensities
 from gmmdask.execution import one_thread
+from gmmdask.kernels import numpy_of
 from gmmdask.planning import Settings
 from gmmdask.quantiles import Quantiles
 from gmmdask.run import Run
@@ -33,7 +34,7 @@ def in_words(stages: tuple[dict[str, Any], ...]) -> str:
 
 def log_densities(run: Run, rows: Data) -> dict[str, Any]:
     """Quantiles of the log densities of rows in the driver's process under a run's mixture, in data units."""
-    work = LogDensities(((run.frame, EStep.of(run.state.mixture, "products")),), rows.plan.block_rows)
+    work = LogDensities(((run.frame, EStep.of(run.state.mixture, numpy_of(run.fast))),), rows.plan.block_rows)
     with one_thread():
         values, *weights = rows.sums(work).values
     return Quantiles.of(values + run.frame.log_det, *weights).describe()

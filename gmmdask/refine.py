@@ -20,10 +20,10 @@ from gmmdask.algorithms import Algorithm, Batch, Squarem
 from gmmdask.covariance import Family, IllDefinedCovariance
 from gmmdask.covariance._base import Array
 from gmmdask.emptiness import with_noise
-from gmmdask.estep import Columns, EStep, assigned_stats
+from gmmdask.estep import Columns, EStep, log_joint
 from gmmdask.frame import Frame, Prior
 from gmmdask.initialise import SAMPLE_LAPS, SAMPLE_TOL, START_FACTOR, Ground, ranked
-from gmmdask.kernels import KERNELS, Features
+from gmmdask.kernels import numpy_of
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
 from gmmdask.outcome import Callback, ComponentsMoved, MovesDone
@@ -49,14 +49,8 @@ class Labels:
     block_rows: int
 
     def __call__(self, blocks: Iterable[Block]) -> Columns:
-        features = Features(self.step.mixture.family, self.frame, self.block_rows)
-        kernel = KERNELS[self.step.kernel](self.step.mixture, self.frame, self.block_rows)
-        found = []
-        for block in blocks:
-            entered = features.enter(block.rows)
-            if kernel.needs_quadratic:
-                features.quadratic(entered)
-            found.append(kernel.log_joint(entered).argmax(axis=0)[None].astype(np.float64))
+        joint = log_joint(self.frame, self.step, self.block_rows)
+        found = [joint(block.rows).argmax(axis=0)[None].astype(np.float64) for block in blocks]
         return Columns(np.hstack(found))
 
 
@@ -205,10 +199,10 @@ def in_halves(mixture: Mixture, arena: Ground, own: bool, random: np.random.Rand
     component: it cuts across its longest axis in the one, where it has two humps in the other.
     """
     k = mixture.n_components
-    step = EStep.of(mixture, "products")
+    step = EStep.of(mixture, numpy_of(arena.kernel))
     labels = arena.sample.sums(Labels(arena.frame, step, arena.sample.plan.block_rows)).values[0].astype(int)
     labels[labels == k] = -1  # noise stays noise
-    points, assigned = arena.frame.points_in(arena.rows.astype(np.float64)), labels.copy()
+    points, assigned = arena.points, labels.copy()
     for j in range(k):
         members = np.flatnonzero(labels == j)
         z = points[members]
@@ -217,8 +211,7 @@ def in_halves(mixture: Mixture, arena: Ground, own: bool, random: np.random.Rand
         if len(z) > 1:
             assigned[members[second_half(z, None if arena.weights is None else arena.weights[members], random)]] += k
     layout = Layout(mixture.covariance_type, 2 * k, mixture.d, arena.frame.digest)
-    stats = assigned_stats(layout, arena.frame, arena.rows, assigned, weights=arena.weights)
-    halves = m_step(repaired(stats, arena.prior, 0, 0)[0], arena.prior)
+    halves = m_step(repaired(arena.assigned(layout, assigned), arena.prior, 0, 0)[0], arena.prior)
     if mixture.noise is not None:
         halves = with_noise(halves, mixture.noise, mixture.noise.weight)
     found = fitted(halves, arena, Batch(tol=0, max_iter=HALVES_LAPS))

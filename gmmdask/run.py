@@ -46,9 +46,9 @@ class Teller:
 
     def kernel(self, step: EStep) -> None:
         """Tells when a run goes over to the exact kernel from a fast one, or back."""
+        step = step.by(self.run.fast)
         if (step.kernel == "centred") != (self.last_kernel == "centred"):
-            kernel = step.by(self.run.fast).kernel
-            self.emit(KernelChanged(self.run.name, kernel, EPS * step.mixture.cancellation))
+            self.emit(KernelChanged(self.run.name, step.kernel, EPS * step.mixture.cancellation))
         self.last_kernel = step.kernel
 
     def told(self, state: State, note: Note, lap_done: bool) -> None:

@@ -195,8 +195,10 @@ def scalable_start(
     return frame.mixture_in(start.completed(frame.mixture_out(mixture))) if start.given else mixture
 
 
-def check(refine: str | None, noise: bool) -> None:
-    """Refuses with a ValueError what does not go with rare clusters."""
+def check(refine: str | None, noise: bool, missing: bool) -> None:
+    """Refuses with a ValueError what does not go with rare clusters, or with distances."""
+    if missing:
+        raise ValueError(f"missing='em': init_params={SCALABLE!r} needs distances of whole rows. Use another start.")
     if refine is not None:
         raise ValueError(
             f"refine={refine!r} moves components on the sample, which may have no row of the rare clusters that "

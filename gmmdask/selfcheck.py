@@ -21,35 +21,39 @@ class ChangedData(ValueError):
 class Expected:
     """What every lap must find again (promise P10): total weight, mean (d,) and covariance (d, d) of the data.
 
+    Where values are missing, statistics have what a mixture expects of these, and `mean` and `covariance` are None.
     `slack` is how far the weight may be off, relatively: a sum of weights rounds, a number of rows does not.
     """
 
     weight: float
-    mean: Array
-    covariance: Array
+    mean: Array | None
+    covariance: Array | None
     slack: float = 0.0
 
 
 def check(stats: Stats, frame: Frame, expected: Expected, name: str) -> None:
     """Σ N = W, Σ S1 and Σ S2 of a full pass against the pilot's, in the frame; what is outside belongs to the sums."""
-    (mass, first, squares), family = stats.totals(), stats.layout.family
-    mean = frame.points_in(expected.mean[None])[0]
-    second = frame.covariance_in(expected.covariance) + np.outer(mean, mean)
-    found = np.concatenate([[mass], first, squares]) / expected.weight
-    wanted = np.concatenate([[1.0], mean, family.pack(second)])
-    offset = (
-        np.abs(frame.matrix) * np.abs(frame.origin)
-        if frame.matrix.ndim == 1
-        else np.abs(frame.matrix) @ np.abs(frame.origin)
-    )
-    rounding = 16 * EPS * float(np.max(offset))  # of the origin, which far from zero is no small part of the spread
-    tolerance = (1e-6 + rounding) * max(1.0, float(np.max(np.diag(second))))
+    mass, first, squares = stats.totals()
+    found, wanted, tolerance = np.array([mass / expected.weight]), np.ones(1), 1e-6
+    if expected.mean is not None and expected.covariance is not None:
+        mean = frame.points_in(expected.mean[None])[0]
+        second = frame.covariance_in(expected.covariance) + np.outer(mean, mean)
+        found = np.concatenate([[mass], first, squares]) / expected.weight
+        wanted = np.concatenate([wanted, mean, stats.layout.family.pack(second)])
+        tolerance = roundings(frame) * max(1.0, float(np.max(np.diag(second))))
     off = abs(stats.weight - expected.weight) > expected.slack * expected.weight
     if off or not np.all(np.abs(found - wanted) <= tolerance):
         raise ChangedData(
             f"{name}: a pass over all rows does not add up to what the first pass found (weight {stats.weight:g} "
             f"against {expected.weight:g}, moments off by {np.max(np.abs(found - wanted)):.2g} per row): {CHANGED}"
         )
+
+
+def roundings(frame: Frame) -> float:
+    """What moments may be off: that of the origin, far from zero, is no small part of the spread."""
+    far = np.abs(frame.matrix), np.abs(frame.origin)
+    offset = far[0] * far[1] if frame.matrix.ndim == 1 else far[0] @ far[1]
+    return 1e-6 + 16 * EPS * float(np.max(offset))
 
 
 class Tally:

@@ -44,7 +44,8 @@ class Stats:
     """Statistics of some rows under one mixture, in one frame; moments are taken about `origin` (K, d).
 
     `first` is Σ w r (x - o_k) and `second` the packed Σ w r (x - o_k)(x - o_k)ᵀ. `outside` is the mass that belongs
-    to no component, that of the noise. The log likelihood is Σ w log p(x), the entropy -Σ w r log r, both in nats.
+    to no component, that of the noise. The log likelihood is Σ w log p(x), the entropy -Σ w r log r, both in nats;
+    where values are missing, the entropy is that of all that is hidden, of them too.
     """
 
     layout: Layout

@@ -14,8 +14,9 @@ from gmmdask.frame import Frame, Prior
 from gmmdask.initialise import Ground, best_start, in_memory
 from gmmdask.kernels import block_rows
 from gmmdask.mixture import Mixture
+from gmmdask.moments import Moments
 from gmmdask.outcome import Callback, Reason
-from gmmdask.pilot import LARGEST, Moments
+from gmmdask.pilot import LARGEST
 from gmmdask.sources import DataError
 from gmmdask.sources._base import checked_shape
 from gmmdask.start import Start

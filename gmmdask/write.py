@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gmmdask.densities import check_features
 from gmmdask.estep import peak_bytes
 from gmmdask.execution import Executor, one_thread
 from gmmdask.forecast import check_rooms
+from gmmdask.kernels import MISSING
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Callback, RowsWritten, StartedOver
 from gmmdask.outputs import MARK, OutputError, check_group, header_of, marker_of, partial_place, put_in_place, remove
@@ -113,17 +115,20 @@ class Writing:
         return int(np.gcd.reduce(self.edges[1:-1])) or int(self.edges[-1])
 
 
-def plan_writing(mixture: Mixture, source: Source, whats: tuple[str, ...], threshold: float | None = None) -> Writing:
+def plan_writing(
+    mixture: Mixture, source: Source, whats: tuple[str, ...], threshold: float | None = None, missing: bool = False
+) -> Writing:
     """The plan of predictions of these kinds, and the memory of a task."""
-    predictions = tuple(Prediction(mixture, what, threshold) for what in whats)
+    predictions = tuple(Prediction(mixture, what, threshold, missing, source.dtype) for what in whats)
     edges = regular_edges(source.n, source.chunk_rows) if source.divisible else source.edges
     plan = make_plan(edges, source.d, predictions[0].block_rows)
     writing = Writing(predictions, edges, plan, 0)
     k, d, rows = mixture.n_components, source.d, plan.block_rows
     reading = max(source.read_bytes(part.start, part.stop) for part in plan.parts)
-    width = sum(8 * (k if prediction.what == "proba" else 1) for prediction in predictions)
+    width = sum(8 * prod(prediction.columns) for prediction in predictions)
+    kernel = MISSING if any(prediction.gaps for prediction in predictions) else "products"
     held = COPIES * width * min(writing.chunk + rows, source.n)
-    return replace(writing, task=reading + 16 * rows * d + peak_bytes(mixture.family, k, d, rows) + held)
+    return replace(writing, task=reading + 16 * rows * d + peak_bytes(mixture.family, k, d, rows, kernel=kernel) + held)
 
 
 def write_predictions(
@@ -135,6 +140,7 @@ def write_predictions(
     overwrite: bool,
     *,
     threshold: float | None = None,
+    missing: bool = False,
     resume: bool = False,
     emit: Callback = lambda event: None,
 ) -> None:
@@ -147,6 +153,7 @@ def write_predictions(
     ----------
     path : of the group, or its URL.
     threshold : log density below which a row is an "outlier", if these are wanted.
+    missing : whether NaN is a missing value.
     resume : whether what an interrupted run has left is gone on with: finished chunks are not computed again.
     emit : receives `RowsWritten`, and `StartedOver` where `resume` finds what belongs to other data, another mixture...
 
@@ -161,13 +168,13 @@ def write_predictions(
     check_features(mixture, source)
     target = Place(path)
     told = {"data": source.fingerprint(), "mixture": mixture.digest, "threshold": threshold, "versions": versions()}
-    marker = json.loads(json.dumps({"what": list(whats), **told}))
+    marker = json.loads(json.dumps({"what": list(whats), **told, **({"missing": "em"} if missing else {})}))
     if resume and marker_of(target) == marker:
         return  # it was completed before
     moving = resume and not header_of(target) and marker_of(partial_place(target)[0]) == marker  # to a URL, perhaps
     if target.local is not None or not moving:
         check_group(target, overwrite, addresses(source))
-    writing = plan_writing(mixture, source, whats, threshold)
+    writing = plan_writing(mixture, source, whats, threshold, missing)
     check_rooms(source, executor, writing.task)
     executor.planned = writing.task
     if target.entrusted is not None:

@@ -90,6 +90,15 @@ def test_moved_components_give_the_bits_of_serial(stored: str) -> None:
     assert bits(fit(stored, Threads(3), **settings)) == bits(fit(stored, "synchronous", **settings))
 
 
+def test_missing_values_give_the_bits_of_serial(stored: str, cluster: Client, tmp_path: Path) -> None:
+    rows = zarr.open_array(stored, mode="r")[:20_000]
+    rows[np.random.default_rng(0).random(rows.shape) < 0.2] = np.nan
+    zarr.create_array(tmp_path / "rows", data=rows, chunks=(1000, D))
+    serial = bits(fit(str(tmp_path / "rows"), "synchronous", missing="em"))
+    for scheduler in (Threads(2), cluster):
+        assert bits(fit(str(tmp_path / "rows"), scheduler, missing="em")) == serial
+
+
 def test_arrays_in_memory_travel_to_a_cluster_once(stored: str, cluster: Client) -> None:
     rows = zarr.open_array(stored, mode="r")[:]
     assert bits(fit(rows, cluster)) == bits(fit(rows, "synchronous"))

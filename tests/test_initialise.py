@@ -13,8 +13,8 @@ from gmmdask import GaussianMixture
 from gmmdask.execution import Threads, one_thread
 from gmmdask.frame import Frame, Prior
 from gmmdask.initialise import FINALISTS, TIE, Ground, best_start, compared, in_memory, ranked
+from gmmdask.moments import Moments
 from gmmdask.outcome import Event, StartChosen
-from gmmdask.pilot import Moments
 from gmmdask.start import Start
 from gmmdask.synthetic import random_mixture
 

@@ -21,6 +21,7 @@ from gmmdask.execution import Executor, Threads, one_thread
 from gmmdask.execution.local import available_cores
 from gmmdask.frame import Frame
 from gmmdask.job import Job
+from gmmdask.kernels import MISSING
 from gmmdask.parameters import bytes_of
 from gmmdask.pilot import Pilot
 from gmmdask.plan import make_plan
@@ -32,7 +33,7 @@ from gmmdask.sources.weights import weighted
 from gmmdask.start import Start
 from gmmdask.synthetic import random_mixture
 from gmmdask.task import Block, Data
-from gmmdask.testing.strategies import LAW
+from gmmdask.testing.strategies import LAW, with_gaps
 
 MB = 10**6
 
@@ -93,16 +94,21 @@ def test_an_e_step_takes_no_more_than_peak_bytes(covariance_type: str, kernel: s
         (16, 40, 2048),
     ]:
         mixture = random_mixture(k, d, covariance_type)
-        frame = Frame.of(mixture.family, *mixture.moments())
+        mean, covariance = mixture.moments()
+        frame, x = Frame.of(mixture.family, mean, covariance), np.random.default_rng(0).normal(size=(2 * rows, d))
+        if kernel == MISSING:
+            frame, x = (
+                Frame.by_feature(mixture.family, mean, np.diag(covariance)),
+                with_gaps(np.random.default_rng(1), x),
+            )
         inside = frame.mixture_in(mixture)
-        x = np.random.default_rng(0).normal(size=(2 * rows, d))
         blocks = [Block(x[:rows], None, 0), Block(x[rows:], None, rows)]
         for runs in (1, 3):
             work = ESteps(((frame, EStep(inside, kernel)),) * runs, rows)
             with one_thread():
                 work(blocks[:1])  # roots of covariances are kept with the mixture
                 taken = traced(lambda work=work, blocks=blocks: work(blocks))
-            allowed = peak_bytes(mixture.family, k, d, rows, runs)
+            allowed = peak_bytes(mixture.family, k, d, rows, runs, kernel)
             assert taken <= allowed, f"d={d}, K={k}, block of {rows} rows, {runs} runs: {taken:,} > {allowed:,} bytes"
             assert taken > 0.2 * allowed - 2 * MB  # a bound that is far off would refuse what fits
 
@@ -170,11 +176,18 @@ def test_passes_of_k_means_parallel_take_no_more_than_its_peak_bytes(covariance_
             assert taken <= scalable_bytes(family, k, d, rows), (type(work).__name__, d, k, rows)
 
 
-@pytest.mark.parametrize(("method", "refine"), [("k-means||", None), ("kmeans", "split-merge")])
-def test_fits_that_search_more_stay_below_their_plan(tmp_path: Path, method: str, refine: str | None) -> None:
+SEARCHES = [("k-means||", None, "error"), ("kmeans", "split-merge", "error"), ("kmeans", None, "em")]
+
+
+@pytest.mark.parametrize(("method", "refine", "missing"), SEARCHES)
+def test_fits_that_search_more_stay_below_their_plan(
+    tmp_path: Path, method: str, refine: str | None, missing: str
+) -> None:
     rows = random_mixture(4, 6, "full").sample(20_000, np.random.default_rng(0))[0]
+    if missing == "em":
+        rows = with_gaps(np.random.default_rng(1), rows)
     zarr.create_array(tmp_path / "rows", data=rows, chunks=(2000, 6), compressors=None)
-    known = {"random_state": 0, "sample_rows": 4000, "refine": refine}
+    known: dict[str, Any] = {"random_state": 0, "sample_rows": 4000, "refine": refine, "missing": missing}
     chosen = Settings(Start("full", 4, method), Batch(tol=0, max_iter=1), **known)
     whole_fit(open_source(tmp_path / "rows"), chosen, 2)  # imports, caches
     taken, memory = whole_fit(open_source(tmp_path / "rows"), chosen, 2)

@@ -24,6 +24,7 @@ from gmmdask.emptiness import in_empty_places, to_nearest, with_noise
 from gmmdask.estep import available
 from gmmdask.frame import Prior
 from gmmdask.gradients import gradient, objective
+from gmmdask.kernels import MISSING
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
 from gmmdask.noise import Noise
@@ -77,6 +78,9 @@ APART = random_mixture(np.random.default_rng(4), "full", 3, 2, separation=5.0)
 ROWS, OUTLYING = contaminated(APART, 3000)
 
 
+KERNELS = [name for name in available() if name != MISSING]  # that one is of mixtures without noise
+
+
 @pytest.fixture(scope="module")
 def model() -> GaussianMixture:
     return GaussianMixture(3, noise=True, random_state=0).fit(ROWS)
@@ -86,9 +90,7 @@ def model() -> GaussianMixture:
 
 
 @LAW
-@given(
-    data=st.data(), kind=covariance_types, kernel=st.sampled_from(available()), rng=generators, weighted=st.booleans()
-)
+@given(data=st.data(), kind=covariance_types, kernel=st.sampled_from(KERNELS), rng=generators, weighted=st.booleans())
 def test_an_e_step_agrees_with_the_reference(
     data: st.DataObject, kind: str, kernel: str, rng: np.random.Generator, weighted: bool
 ) -> None:
@@ -116,7 +118,7 @@ def test_an_e_step_agrees_with_the_reference(
 
 
 @pytest.mark.parametrize("covariance_type", FAMILIES)
-@pytest.mark.parametrize("kernel", available())
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_batch_em_is_the_references(covariance_type: str, kernel: str) -> None:
     """In data units, although it runs in a frame of its own, where the noise has another density."""
     scale = np.array([3.0, 3.0]) if covariance_type == "spherical" else np.array([30.0, 0.2])

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmmdask.execution import Threads
-from gmmdask.pilot import FirstLook, Moments, first_look
+from gmmdask.moments import Moments
+from gmmdask.pilot import FirstLook, first_look
 from gmmdask.plan import Part, Plan
 from gmmdask.sampling import row_keys
 from gmmdask.sources import ArraySource, DataError, open_source

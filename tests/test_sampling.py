@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmmdask.execution import Threads
-from gmmdask.pilot import FirstLook, Moments, first_look
+from gmmdask.moments import Moments
+from gmmdask.pilot import FirstLook, first_look
 from gmmdask.plan import Part, Plan
 from gmmdask.sampling import Sample, Weights, row_keys, split, waiting_times, weigh
 from gmmdask.sources import ArraySource

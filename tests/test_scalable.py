@@ -17,8 +17,8 @@ from gmmdask.agglomerate import Clusters, merged
 from gmmdask.covariance import FAMILIES
 from gmmdask.estep import assigned_stats
 from gmmdask.frame import Frame
+from gmmdask.moments import Moments
 from gmmdask.outcome import CandidatesDrawn, CentresFound, Event
-from gmmdask.pilot import Moments
 from gmmdask.sampling import row_keys, uniforms
 from gmmdask.scalable import FACTOR, Assigned, Joining, Nearest, Round, most_candidates
 from gmmdask.stats import Layout, Stats

@@ -11,7 +11,7 @@ from gmmdask.mstep import m_step
 from gmmdask.plan import Plan
 from gmmdask.stats import Stats
 
-KERNELS = ("auto", "products", "compiled", "centred")
+KERNELS = ("auto", "products", "compiled", "centred", "missing")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +34,10 @@ class Batch(Algorithm):
     stop : {"gain", "predicted"}
         "gain" ends when the lower bound moved by less than `tol` (scikit-learn's rule); "predicted" when both the
         last gain and the gain that Aitken extrapolation expects of all further passes are below it.
-    kernel : {"auto", "products", "compiled", "centred"}
+    kernel : {"auto", "products", "compiled", "centred", "missing"}
         Which kernel evaluates the mixture, unless only "centred" is accurate enough. "auto" is "products" here; an
-        estimator sets it by the configuration (`gmmdask.kernel`) and by what is installed.
+        estimator sets it by the configuration (`gmmdask.kernel`) and by what is installed. Where rows may have missing
+        values, "missing" it is.
 
     Raises
     ------

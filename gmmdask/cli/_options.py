@@ -77,6 +77,12 @@ def chosen(algorithm: str, optimizer: str | None, learning_rate: float | None, s
     return Gradient(**settings, **given)
 
 
+def how_to_miss(command: F) -> F:
+    """--missing, of a command that reads a model."""
+    text = "What NaN is: an error, or (em) a missing value. [default: as in the fit of the model]"
+    return click.option("--missing", type=click.Choice(["error", "em"]), help=text)(command)
+
+
 def where_to_run(command: F) -> F:
     """--scheduler and how to trust it, --scheduler-file, --workers and --threads."""
     for option in (

@@ -47,6 +47,13 @@ from gmmdask.cli._options import (
     help="Draws weights together, as if every component held this less one rows more; 1 or above.",
 )
 @click.option(
+    "--missing",
+    default="error",
+    show_default=True,
+    type=click.Choice(["error", "em"]),
+    help="What NaN is: an error, or (em) a value that is missing at random.",
+)
+@click.option(
     "--empty",
     default="reseed",
     show_default=True,
@@ -115,6 +122,7 @@ def estimator(options: dict[str, Any], reporter: Any) -> Any:
         cache=options["cache"],
         sample_rows=options["sample_rows"],
         empty=options["empty"],
+        missing=options["missing"],
         prior=None if options["prior"] == "none" else options["prior"],
         weight_concentration=options["weight_concentration"],
         refine=None if options["refine"] == "none" else options["refine"],

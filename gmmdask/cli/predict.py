@@ -5,9 +5,9 @@ from typing import Any
 import click
 
 from gmmdask.cli._job_file import job_file
-from gmmdask.cli._options import how_to_read, log_format, open_data, open_where, where_to_run
+from gmmdask.cli._options import how_to_miss, how_to_read, log_format, open_data, open_where, where_to_run
 
-WHATS = ("labels", "proba", "score")
+WHATS = ("labels", "proba", "score", "imputed")
 
 
 @click.command("predict")
@@ -15,7 +15,7 @@ WHATS = ("labels", "proba", "score")
 @click.argument("data")
 @click.option("-m", "--model", required=True, type=click.Path(), help="Model file.")
 @click.option("-o", "--output", required=True, type=click.Path(), help="Zarr group to write.")
-@click.option("--what", default="labels", show_default=True, help="Arrays to write: labels,proba,score.")
+@click.option("--what", default="labels", show_default=True, help="Arrays to write: labels,proba,score,imputed.")
 @click.option(
     "--outliers",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -24,11 +24,12 @@ WHATS = ("labels", "proba", "score")
 @click.option("--reference", help="Rows that this fraction is taken of, instead of the training's; may be DATA.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--resume", is_flag=True, help="Go on with what an interrupted run has left, if there is such.")
+@how_to_miss
 @how_to_read
 @where_to_run
 @log_format
 def command(data: str, model: str, output: str, what: str, overwrite: bool, resume: bool, **options: Any) -> None:
-    """Write labels, posteriors or log densities of the rows of DATA to a Zarr group, one array each."""
+    """Write labels, posteriors, log densities or completed rows of DATA to a Zarr group, one array each."""
     whats = tuple(what.split(","))
     if unknown := [name for name in whats if name not in WHATS]:
         raise click.UsageError(f"--what: unknown {', '.join(unknown)}; choose from {', '.join(WHATS)}.")
@@ -43,12 +44,13 @@ def command(data: str, model: str, output: str, what: str, overwrite: bool, resu
     from gmmdask.write import write_predictions
 
     found, threshold = load_model(model), None
+    missing = found.missing if options["missing"] is None else options["missing"] == "em"
     source = open_data(data, options["accept_missing"], options["columns"])
     check_names(found.feature_names, source)
     where = open_where(*(options[name] for name in ("scheduler", "scheduler_file", "workers", "threads")))
     with where as executor, Reporter(options["log_format"]) as reporter:
         if options["outliers"] is not None:
-            threshold = threshold_of(found, options, executor)
+            threshold = threshold_of(found, options, executor, missing)
             whats = (*whats, "outlier")
         write_predictions(
             found.mixture,
@@ -58,6 +60,7 @@ def command(data: str, model: str, output: str, what: str, overwrite: bool, resu
             executor,
             overwrite,
             threshold=threshold,
+            missing=missing,
             resume=resume,
             emit=reporter,
         )
@@ -67,7 +70,7 @@ def command(data: str, model: str, output: str, what: str, overwrite: bool, resu
         click.echo(f"{output}: {', '.join(whats)} of {source.n:,} rows")
 
 
-def threshold_of(model: Any, options: dict[str, Any], executor: Any) -> float:
+def threshold_of(model: Any, options: dict[str, Any], executor: Any, missing: bool) -> float:
     """The log density below which a row is an outlier, nats."""
     from gmmdask.densities import check_names
     from gmmdask.predict import reference_quantiles
@@ -77,4 +80,4 @@ def threshold_of(model: Any, options: dict[str, Any], executor: Any) -> float:
         return Quantiles.told_by(model.provenance).threshold(options["outliers"])
     reference = open_data(options["reference"], options["accept_missing"], options["columns"])
     check_names(model.feature_names, reference)
-    return reference_quantiles(model.mixture, reference, executor).threshold(options["outliers"])
+    return reference_quantiles(model.mixture, reference, executor, missing).threshold(options["outliers"])

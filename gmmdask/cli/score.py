@@ -5,13 +5,22 @@ from typing import Any
 import click
 
 from gmmdask.cli._job_file import job_file
-from gmmdask.cli._options import how_to_read, how_to_weigh, log_format, open_weighted, open_where, where_to_run
+from gmmdask.cli._options import (
+    how_to_miss,
+    how_to_read,
+    how_to_weigh,
+    log_format,
+    open_weighted,
+    open_where,
+    where_to_run,
+)
 
 
 @click.command("score")
 @job_file
 @click.argument("data")
 @click.option("-m", "--model", required=True, type=click.Path(), help="Model file.")
+@how_to_miss
 @how_to_read
 @how_to_weigh
 @where_to_run
@@ -29,7 +38,8 @@ def command(data: str, model: str, log_format: str, **options: Any) -> None:
     mixture, source = found.mixture, open_weighted(data, options)
     check_names(found.feature_names, source)
     with open_where(*(options[name] for name in ("scheduler", "scheduler_file", "workers", "threads"))) as executor:
-        total, weight = total_score(mixture, source, executor)
+        missing = found.missing if options["missing"] is None else options["missing"] == "em"
+        total, weight = total_score(mixture, source, executor, missing)
     p = mixture.n_parameters
     told = {
         "rows": source.n,

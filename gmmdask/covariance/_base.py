@@ -35,10 +35,14 @@ class Family(ABC):
     - *own*: what users see, (K, d, d), (d, d), (K, d) or (K,);
     - *packed* (R, p): second moments without what symmetry makes redundant, p = `packed_size(d)`;
     - *root*: inverse square roots U of the covariances, Σ⁻¹ = UᵀU, in a shape that only the family knows.
+
+    `aligned` says that features are independent within a component: its quadratic features are squares of features, or
+    their sum.
     """
 
     name: ClassVar[str]
     shared: ClassVar[bool] = False
+    aligned: ClassVar[bool] = False
 
     def __eq__(self, other: object) -> bool:
         """A family has no state: one that came back from a worker is the same."""
@@ -157,7 +161,10 @@ class Family(ABC):
 
     @abstractmethod
     def transform(self, covariances: Array, a: Array) -> Array:
-        """Own-shape covariances after x ↦ A x, for A from `whitening` or its inverse."""
+        """Own-shape covariances after x ↦ A x, for A from `whitening` or its inverse.
+
+        Where these are matrices, A may also be scales (d,).
+        """
 
     @abstractmethod
     def coordinates(self, covariances: Array) -> Array:

@@ -38,6 +38,14 @@ def unpack(packed: Array, d: int) -> Array:
     return matrices
 
 
+def transform(matrices: Array, a: Array) -> Array:
+    """A M Aᵀ of matrices M (..., d, d), for a matrix A (d, d) or the scales of a diagonal one (d,)."""
+    if a.ndim == 1:
+        return np.asarray(matrices * np.outer(a, a))
+    mapped = a @ matrices @ a.T
+    return np.asarray(0.5 * (mapped + mapped.swapaxes(-1, -2)))
+
+
 def inverse_cholesky(matrix: Array, component: int | None) -> Array:
     """L⁻¹ (lower) of a (d, d) matrix L Lᵀ."""
     try:

@@ -11,6 +11,7 @@ class Diag(Family):
     """Variances (K, d); moments are the squares x_i²; roots are 1/σ."""
 
     name: ClassVar[str] = "diag"
+    aligned: ClassVar[bool] = True
 
     def packed_size(self, d: int) -> int:
         return d

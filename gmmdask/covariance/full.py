@@ -85,8 +85,7 @@ class Full(Family):
         return symmetric.whitening(covariance)
 
     def transform(self, covariances: Array, a: Array) -> Array:
-        mapped = a @ covariances @ a.T
-        return 0.5 * (mapped + mapped.transpose(0, 2, 1))
+        return symmetric.transform(covariances, a)
 
     def coordinates(self, covariances: Array) -> Array:
         return symmetric.log_cholesky(covariances)

@@ -11,6 +11,7 @@ class Spherical(Family):
     """Variances (K,); the only moment is |x|²; roots are 1/σ."""
 
     name: ClassVar[str] = "spherical"
+    aligned: ClassVar[bool] = True
 
     def packed_size(self, d: int) -> int:
         return 1

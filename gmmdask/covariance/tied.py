@@ -83,8 +83,7 @@ class Tied(Family):
         return symmetric.whitening(covariance)
 
     def transform(self, covariances: Array, a: Array) -> Array:
-        mapped = a @ covariances @ a.T
-        return 0.5 * (mapped + mapped.T)
+        return symmetric.transform(covariances, a)
 
     def coordinates(self, covariances: Array) -> Array:
         return symmetric.log_cholesky(covariances[None])

@@ -100,6 +100,53 @@ def statistics(
     return Sums(w.sum(), mass, np.array(first), np.array(second), w @ log_p, entropy, outside)
 
 
+def incomplete_statistics(
+    rows: Real, parameters: Parameters, origin: Real, row_weights: Real | None = None, dtype: Any = np.float64
+) -> Sums:
+    """The same where values are missing (NaN), one row after another: sums of what is expected of rows (n, d).
+
+    The last sum is the log likelihood less the expected log density of whole rows: the entropy of all that is hidden.
+    """
+    origin, (k, d) = np.asarray(origin, dtype), parameters.means.shape
+    w = np.ones(len(rows), dtype) if row_weights is None else np.asarray(row_weights, dtype)
+    mass, first, second = np.zeros(k, dtype), np.zeros((k, d), dtype), np.zeros((k, d, d), dtype)
+    log_likelihood = entropy = np.zeros((), dtype)
+    for row, weight in zip(np.asarray(rows, dtype), w, strict=True):
+        there = ~np.isnan(row)
+        seen = Parameters(parameters.weights, parameters.means[:, there], parameters.covariances[:, there][:, :, there])
+        joint = log_joint(row[None, there], seen, dtype)
+        log_p = log_density(joint)[0]
+        for j, r in enumerate(np.exp(joint[:, 0] - log_p)):
+            expected, spread = filled(row, there, parameters.means[j], parameters.covariances[j], dtype)
+            z = expected - origin[j]
+            mass[j] += weight * r
+            first[j] += weight * r * z
+            second[j] += weight * r * (np.outer(z, z) + spread)
+            if r > 0:
+                entropy = entropy + weight * r * (log_p - whole_log_joint(expected, spread, parameters, j, dtype))
+        log_likelihood = log_likelihood + weight * log_p
+    return Sums(w.sum(), mass, first, second, log_likelihood, entropy)
+
+
+def filled(row: Real, there: Real, mean: Real, covariance: Real, dtype: Any) -> tuple[Real, Real]:
+    """Conditional mean (d,) and covariance (d, d) of a row under one component, zero where values are `there`."""
+    mean, covariance = np.asarray(mean, dtype), np.asarray(covariance, dtype)
+    expected, spread, gap = row.copy(), np.zeros_like(covariance), ~there
+    lower = cholesky(covariance[there][:, there])
+    solved = solve_lower(lower, covariance[there][:, gap])
+    expected[gap] = mean[gap] + solved.T @ solve_lower(lower, (row[there] - mean[there])[:, None])[:, 0]
+    spread[np.ix_(gap, gap)] = covariance[gap][:, gap] - solved.T @ solved
+    return expected, spread
+
+
+def whole_log_joint(expected: Real, spread: Real, parameters: Parameters, k: int, dtype: Any) -> Any:
+    """log π_k N(x | k) of a whole row, expected over what it lacks: less by ½ tr(C Σ⁻¹) than of its expectation."""
+    one = Parameters(parameters.weights[k : k + 1], parameters.means[k : k + 1], parameters.covariances[k : k + 1])
+    lower = cholesky(np.asarray(parameters.covariances[k], dtype))
+    white = solve_lower(lower, solve_lower(lower, spread).T)
+    return log_joint(expected[None], one, dtype)[0, 0] - np.trace(white) / 2
+
+
 def m_step(covariance_type: str, sums: Sums, origin: Real, reg_covar: float = 0.0) -> tuple[Real, Real, Real]:
     """Weights, means and covariances in the family's own shape, with `reg_covar` added to every variance."""
     shift = sums.first / sums.mass[:, None]
@@ -126,16 +173,21 @@ DENSE: dict[str, Callable[[Real, int, int], Real]] = {
 
 
 def em(
-    covariance_type: str, rows: Real, parameters: Parameters, laps: int, reg_covar: float = 0.0
+    covariance_type: str,
+    rows: Real,
+    parameters: Parameters,
+    laps: int,
+    reg_covar: float = 0.0,
+    row_weights: Real | None = None,
 ) -> tuple[Real, Real, Real, list[float]]:
     """Weights, means and own-shape covariances after some laps of batch EM, and the lower bound of each lap.
 
     What the weights leave is that of the noise.
     """
-    bounds = []
+    bounds, e_step = [], incomplete_statistics if np.isnan(rows).any() else statistics
     n_components, d = parameters.means.shape
     for _ in range(laps):
-        sums = statistics(rows, parameters, parameters.means)
+        sums = e_step(rows, parameters, parameters.means, row_weights)
         weights, means, own = m_step(covariance_type, sums, parameters.means, reg_covar)
         noise = None if parameters.noise is None else (float(1 - weights.sum()), parameters.noise[1])
         parameters = Parameters(weights, means, DENSE[covariance_type](own, n_components, d), noise)

@@ -61,6 +61,13 @@ def row_arrays(draw: st.DrawFn, d: int, max_rows: int = 80) -> Array:
     return rows
 
 
+def with_gaps(rng: np.random.Generator, rows: Array, share: float = 0.3) -> Array:
+    """A copy of rows (n, d) in which this share of the values is missing, NaN."""
+    found = rows.copy()
+    found[rng.random(rows.shape) < share] = np.nan
+    return found
+
+
 @st.composite
 def cuts(draw: st.DrawFn, n: int) -> list[tuple[int, int]]:
     """[start, stop) of pieces, none of them empty, that together are n rows in order."""
