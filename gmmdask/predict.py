@@ -217,5 +217,5 @@ def reference_quantiles(mixture: Mixture, source: Source, executor: Executor, mi
     check_features(mixture, source)
     prediction = Prediction(mixture, "score", missing=missing)
     with one_thread():
-        sample = first_look(_data(source, prediction, executor), 0, REFERENCE_ROWS, 0, missing).sample
+        sample = first_look(_data(source, prediction, executor), 0, REFERENCE_ROWS, 0, missing=missing).sample
         return Quantiles.of(prediction.of(sample, source.name))
