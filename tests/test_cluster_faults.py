@@ -121,7 +121,10 @@ def is_new(mark: Path) -> bool:
 def small() -> Iterator[LocalCluster]:
     """A worker that its nanny kills when it takes too much, and starts again."""
     options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "memory_limit": SMALL}
-    with LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster:
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),  # as `local_cluster` does
+        LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster,
+    ):
         yield cluster
 
 
@@ -209,6 +212,16 @@ def test_workers_that_join_and_leave_in_mid_fit_change_no_bit(stored: str, undis
         turnover = Turnover(executor.client, executor.client.cluster)
         assert bits(fit(stored, executor.client, callbacks=(turnover,))) == undisturbed
     assert len(turnover.killed) == 3
+
+
+def test_a_local_cluster_starts_workers_again_however_often_they_die() -> None:
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1 ms"}), local_cluster(1) as executor:
+        (pid,) = executor.client.run(os.getpid).values()
+        os.kill(pid, signal.SIGKILL)
+        while list(executor.client.run(os.getpid, on_error="ignore").values()) in ([], [pid]):
+            executor.client.wait_for_workers(1, timeout=30)
+        assert executor.client.cluster.workers  # with a nanny that is not about to close
+    assert dask.config.get("distributed.deploy.lost-worker-timeout") != "1 hour"
 
 
 def test_two_fits_at_once_on_one_cluster(stored: str, client: Client, undisturbed: bytes) -> None:

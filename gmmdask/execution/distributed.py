@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import dask
 import distributed
 from distributed import Client, Future, LocalCluster
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -228,6 +229,9 @@ def local_cluster(workers: int) -> Cluster:
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # what multiprocessing itself looks at
         raise RuntimeError(NO_GUARD)
     owned, dashboard = ExitStack(), setting("dashboard")
+    # so long after it has lost a worker, LocalCluster closes the nanny if the worker is away just then, perhaps because
+    # it died once more: nobody would start it again
+    owned.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}))
     try:
         cluster = LocalCluster(
             n_workers=workers,
