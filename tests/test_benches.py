@@ -213,7 +213,7 @@ LIMITED = ("em", "stochastic", "incremental", "weighted")
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
-    ("kind", "limit"), [*((kind, "none") for kind in EVERY), *((kind, "500MB") for kind in LIMITED)]
+    ("kind", "limit"), [*((kind, "none") for kind in EVERY), *((kind, "600MB") for kind in LIMITED)]
 )
 def test_every_kind_of_fit_of_four_gigabytes_takes_what_was_computed_and_at_least_half(
     four_gigabytes: Path, kind: str, limit: str
