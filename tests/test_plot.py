@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from gmmdask import GaussianMixture
 from gmmdask.covariance import FAMILIES
 from gmmdask.matching import bhattacharyya
 from gmmdask.mixture import Mixture
+from gmmdask.noise import Noise
 from gmmdask.plot import (
     calibration,
     convergence,
@@ -309,6 +311,18 @@ def test_chosen_candidates_have_a_ring():
     assert not selection(Selection()).texts
     with pytest.raises(ValueError, match="criterion='best': expected one of"):
         selection(Selection(), criterion="best")
+
+
+def test_noise_is_in_the_curve_of_the_whole_and_a_bar():
+    clean = random_mixture(2, 2, "full")
+    mixture = replace(clean, weights=0.7 * clean.weights, noise=Noise(0.3, np.full(2, -9.0), np.full(2, 9.0)))
+    rows, _ = mixture.sample(2000, np.random.default_rng(0))
+    *_, noise = weights(mixture).patches
+    assert noise.get_height() == 0.3
+    for ax in plot.marginals(rows, mixture):
+        total, *parts = (np.trapezoid(line.get_ydata(), line.get_xdata()) for line in ax.lines)
+        assert total == pytest.approx(1, abs=0.02)
+        assert sum(parts) == pytest.approx(0.7, abs=0.02)
 
 
 def test_bars_are_the_weights():

@@ -27,6 +27,7 @@ from gmmdask.covariance import FAMILIES
 from gmmdask.execution import open_executor
 from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model, load_model
+from gmmdask.noise import Noise
 from gmmdask.predict import Prediction
 from gmmdask.report import page, report
 from gmmdask.report.checks import findings
@@ -229,6 +230,22 @@ def test_what_is_wrong_is_found_and_has_a_remedy(good):
             whole, words = overall([finding], use)
             assert (whole is verdict) == (use in uses), (name, use)
             assert (finding.reason in words) == (use in uses), name
+
+
+def test_noise_is_one_component_more_and_has_no_distances():
+    noise = Noise(0.2, np.full(2, -30.0), np.full(2, 30.0))
+    clean = random_mixture(3, 2, "full", seed=4, separation=6)
+    mixture = replace(clean, weights=0.8 * clean.weights, noise=noise)
+    rows, labels = mixture.sample(20_000, np.random.default_rng(0))
+    seen = seen_of(mixture, rows, cuts=np.arange(5000, 20_000, 5000))
+    assert seen.posteriors.shape == (4, 4)
+    assert seen.posteriors.sum() == pytest.approx(20_000)
+    assert seen.labelled[-1] == pytest.approx((labels == -1).sum(), rel=0.05)
+    assert seen.mass.sum() == pytest.approx((labels >= 0).sum(), rel=0.02)
+    look = Look("rows", len(rows), False, True, seen, rows[:1000])
+    assert all((c.gap or 1) < 0.05 for c in describe(mixture, list("ab"), None, look))
+    words = page.render(Facts(Model(mixture, {}), drawn_scores(mixture), look), "m.gmm")
+    assert "Noise, which stands for outliers all over the range of the data, holds 20 %." in words
 
 
 def test_the_worst_verdict_counts_and_the_others_are_told(good):

@@ -150,10 +150,13 @@ def ring_choices(
 
 
 def weights(mixture: Mixture, ax: "Axes | None" = None) -> "Axes":
-    """The weight of each component as a bar; a line where all would be alike."""
+    """The weight of each component as a bar, that of the noise, if there is any, in grey; a line for equal weights."""
     ax, mixture = new_axes() if ax is None else ax, mixture_of(mixture)
     k = mixture.n_components
     ax.bar(np.arange(k), mixture.weights, color=colours(k), width=0.85 if k <= 40 else 1.0)
+    if mixture.noise is not None:
+        ax.bar([k], [mixture.noise.weight], color=QUIET, width=0.85)
+        ax.annotate("noise", (k, mixture.noise.weight), ha="center", va="bottom", fontsize=8, color=INK)
     ax.axhline(1 / k, color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)))
     ax.margins(x=0.01)
     numbers_of(ax)

@@ -44,7 +44,8 @@ def marginal(mixture: Mixture, features: Sequence[int]) -> Mixture:
     at = np.asarray(features)
     single = (mixture.reordered([k]).dense_covariances()[0] for k in range(mixture.n_components))
     covariances = np.stack([covariance[np.ix_(at, at)] for covariance in single])
-    return Mixture("full", mixture.weights, np.ascontiguousarray(mixture.means[:, at]), covariances)
+    noise = None if mixture.noise is None else mixture.noise.of(at)
+    return Mixture("full", mixture.weights, np.ascontiguousarray(mixture.means[:, at]), covariances, noise)
 
 
 def densities(mixture: Mixture, points: Array) -> Array:
@@ -169,6 +170,8 @@ def draw_marginal(ax: "Axes", values: Array, mixture: Mixture, limits: tuple[flo
     x = np.unique(np.concatenate([np.linspace(low, high, 400), own[(own >= low) & (own <= high)]]))
     found = densities(mixture, x[:, None])
     total = found.sum(axis=0)
+    if (noise := mixture.noise) is not None:
+        total += np.exp(noise.log_joint) * ((x >= noise.low[0]) & (x <= noise.high[0]))
     many = mixture.n_components > LEGEND_COMPONENTS
     ax.plot(x, total, color=INK, linewidth=2.0)
     for colour, curve in zip(colours(mixture.n_components), found, strict=True):

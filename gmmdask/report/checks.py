@@ -63,7 +63,7 @@ def which(some: Sequence[Component], facts: Facts) -> str:
     """As "components 3 and 5", or "all components"."""
     if len(some) == len(facts.components) > 1:
         return "all components"
-    return components([c.number for c in some], most=4)
+    return f"{components([c.number for c in some], most=4)} ({percent(sum(c.weight for c in some))} of the weight)"
 
 
 def has(some: Sequence[Component]) -> str:

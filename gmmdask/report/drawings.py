@@ -176,7 +176,7 @@ def matrices(facts: Facts) -> Iterator[Drawing]:
             f"A matrix: on the average, rows have {certain} of their probability on its diagonal, in the component "
             "that they are labelled with.",
             "A line is the rows with one label, a column the probability that they give to a component. A strong "
-            "diagonal means certain labels.",
+            "diagonal means certain labels." + (" The last line and column are the noise." if mixture.noise else ""),
             certainty(look.seen.averages),
         )
     worst = max(facts.components, key=lambda c: c.gap or 0.0)

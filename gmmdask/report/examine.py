@@ -47,8 +47,9 @@ class Seen:
     """Sums over rows of weights w, with responsibilities r and log densities l (nats); adds.
 
     `totals` are Σ w, Σ w², Σ w l, Σ w l² and the weight of unlikely rows. `posteriors` (K, K) is Σ w r over the rows of
-    each label, `labelled` (K,) their weight. `distances` (K, B + 1) is Σ w r of rows between the `edges`: as many rows
-    of a component are at a distance as if the component were alone, if the mixture is right.
+    each label, `labelled` (K,) their weight; noise is one component more. `distances` (K, B + 1) is Σ w r of rows
+    between the `edges`: as many rows of a component are at a distance as if the component were alone, if the mixture is
+    right.
     """
 
     totals: Array
@@ -117,14 +118,16 @@ class Examine:
         frame, k, bounds = prediction.frame, self.mixture.n_components, edges(self.mixture.d)
         inside, n_bins = frame.mixture_in(self.mixture), len(bounds) + 1
         log_joint = LogJoint(frame, inside, prediction.block_rows, self.name)
-        totals, posteriors, labelled, distances = np.zeros(5), np.zeros((k, k)), np.zeros(k), np.zeros(k * n_bins)
+        lines = len(self.mixture.proportions)
+        totals, distances = np.zeros(5), np.zeros(k * n_bins)
+        posteriors, labelled = np.zeros((lines, lines)), np.zeros(lines)
         first_bin = n_bins * np.arange(k)[:, None]
         for block in blocks:
             _, joint = log_joint(block)
             with np.errstate(invalid="ignore"):  # of components without weight
                 bins = np.searchsorted(bounds, 2 * (inside.log_scale[:, None] - joint[:k])) + first_bin
-            of_label = joint.argmax(axis=0) == np.arange(k)[:, None]
-            values, joint = soft_assignment(joint) + frame.log_det, joint[:k]
+            of_label = joint.argmax(axis=0) == np.arange(lines)[:, None]
+            values = soft_assignment(joint) + frame.log_det
             weights = np.ones(len(values)) if block.weights is None else block.weights
             joint *= weights
             totals += [
@@ -136,7 +139,7 @@ class Examine:
             ]
             posteriors += of_label @ joint.T
             labelled += of_label @ weights
-            distances += np.bincount(bins.ravel(), weights=joint.ravel(), minlength=k * n_bins)
+            distances += np.bincount(bins.ravel(), weights=joint[:k].ravel(), minlength=k * n_bins)
         return Seen(totals, posteriors, labelled, distances.reshape(k, n_bins))
 
 

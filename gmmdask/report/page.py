@@ -133,6 +133,8 @@ def what(facts: Facts) -> str:
     mixture, data = facts.mixture, facts.told.get("data") or {}
     shape = SHAPES.get(mixture.covariance_type, f"with {mixture.covariance_type} covariances")
     model = f"a mixture of {count(mixture.n_components, 'Gaussian component')}, {shape}"
+    if mixture.noise is not None:
+        model += ", and uniform noise for outliers"
     size = f"{count(mixture.n_parameters, 'free parameter')} in all"
     if facts.rows is None or not facts.history:
         return f"This is {model}: {size}, for {count(mixture.d, 'feature')}."
@@ -196,6 +198,8 @@ def heaviest(facts: Facts) -> Iterator[str]:
         rows = "" if component.rows is None else f" ({count(component.rows, 'row')})"
         how = ", ".join(far) or "close to the mean of all rows in every feature"
         yield f"Component {component.number} holds {percent(component.weight)} of the weight{rows}: {how}."
+    if (noise := facts.mixture.noise) is not None:
+        yield f"Noise, which stands for outliers all over the range of the data, holds {percent(noise.weight)}."
     if (rest := len(facts.components) - HEAVIEST) > 0:
         yield f"{count(rest, 'lighter component')}: see the table."
 
