@@ -54,7 +54,7 @@ def colours(n_components: int) -> Array:
     """
     if n_components <= len(QUALITATIVE):
         return np.array([[int(code[i : i + 2], 16) / 255 for i in (0, 2, 4)] for code in QUALITATIVE[:n_components]])
-    shades = part("cm").viridis(np.linspace(0.0, 0.95, n_components))
+    shades = part("cm").viridis(np.linspace(0.0, 0.88, n_components))  # its yellow is hardly seen on white
     return np.asarray(shades[:, :3], dtype=np.float64)
 
 
