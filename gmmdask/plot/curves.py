@@ -137,16 +137,13 @@ def ring_choices(
             if all(row[key] == choice.get(key) for key in ("covariance_type", "components")):
                 shift = 0.12 * (kinds.index(row["covariance_type"]) - (len(kinds) - 1) / 2)
                 told.setdefault((row["components"] + shift, float(row[criterion])), []).append(rule.replace("_", " "))
+    places = [row["components"] for row in rows]
     for at, ((x, y), rules) in enumerate(sorted(told.items())):
         ax.scatter([x], [y], s=110, facecolors="none", edgecolors=INK, linewidths=1.1, zorder=4)
-        name: dict[str, Any] = {
-            "xytext": (0, 9 + 10 * at),
-            "textcoords": "offset points",
-            "ha": "center",
-            "fontsize": 7.5,
-            "color": INK,
-        }
-        ax.annotate(", ".join(rules), (x, y), **name)
+        across = (x - min(places)) / max(max(places) - min(places), 1)
+        side = "left" if across < 1 / 3 else "right" if across > 2 / 3 else "center"  # names stay inside
+        name: dict[str, Any] = {"xytext": (0, 9 + 10 * at), "textcoords": "offset points", "ha": side}
+        ax.annotate(", ".join(rules), (x, y), fontsize=7.5, color=INK, **name)
 
 
 def weights(mixture: Mixture, ax: "Axes | None" = None) -> "Axes":
