@@ -91,7 +91,7 @@ def test_moved_components_give_the_bits_of_serial(stored: str) -> None:
 
 
 def test_missing_values_give_the_bits_of_serial(stored: str, cluster: Client, tmp_path: Path) -> None:
-    rows = zarr.open_array(stored, mode="r")[:20_000]
+    rows = zarr.open_array(stored, mode="r")[:8_000]
     rows[np.random.default_rng(0).random(rows.shape) < 0.2] = np.nan
     zarr.create_array(tmp_path / "rows", data=rows, chunks=(1000, D))
     serial = bits(fit(str(tmp_path / "rows"), "synchronous", missing="em"))

@@ -108,7 +108,7 @@ def test_an_e_step_takes_no_more_than_peak_bytes(covariance_type: str, kernel: s
             with one_thread():
                 work(blocks[:1])  # roots of covariances are kept with the mixture
                 taken = traced(lambda work=work, blocks=blocks: work(blocks))
-            allowed = peak_bytes(mixture.family, k, d, rows, runs, kernel)
+            allowed = peak_bytes(mixture.family, k, d, rows, runs, kernel=kernel)
             assert taken <= allowed, f"d={d}, K={k}, block of {rows} rows, {runs} runs: {taken:,} > {allowed:,} bytes"
             assert taken > 0.2 * allowed - 2 * MB  # a bound that is far off would refuse what fits
 

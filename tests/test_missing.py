@@ -116,8 +116,7 @@ def test_a_frame_that_mixes_features_is_refused() -> None:
         e_step(np.array([[1.0, np.nan]]), mixture, MISSING, frame, [(0, 1)])
 
 
-@every_family
-@pytest.mark.parametrize("penalised", [False, True])
+@pytest.mark.parametrize(("covariance_type", "penalised"), [*((name, False) for name in FAMILIES), ("full", True)])
 def test_gradients_are_those_of_the_likelihood_of_what_is_there(covariance_type: str, penalised: bool) -> None:
     """Fisher's identity: derivatives follow from expected statistics as they do from those of whole rows."""
     rng = np.random.default_rng(3)
@@ -250,8 +249,7 @@ def test_float32_rows_and_offsets_keep_their_digits() -> None:
     np.testing.assert_allclose(model.covariances_ / np.outer(SCALES, SCALES), near.covariances_, atol=1e-6)
 
 
-@every_family
-@pytest.mark.parametrize("sample_rows", [None, 150])
+@pytest.mark.parametrize(("covariance_type", "sample_rows"), [*((name, None) for name in FAMILIES), ("full", 150)])
 def test_without_gaps_the_model_is_that_of_whole_rows(covariance_type: str, sample_rows: int | None) -> None:
     truth = random_mixture(np.random.default_rng(2), covariance_type, 3, 3, 4.0)
     rows = truth.sample(600, np.random.default_rng(3))[0]

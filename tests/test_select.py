@@ -31,9 +31,9 @@ from gmmdask.initialise import Ground, best_start, in_memory
 from gmmdask.judging import Apart, Judges
 from gmmdask.merging import cheapest_pair, merged
 from gmmdask.model_file import load_model
+from gmmdask.moments import Moments
 from gmmdask.mstep import m_step
 from gmmdask.outcome import CandidateDropped, Event, Outcome, PassDone, PilotDone, Reason, RunEnded
-from gmmdask.pilot import Moments
 from gmmdask.plan import make_plan
 from gmmdask.planning import plan_fit
 from gmmdask.run import Run
