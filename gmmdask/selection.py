@@ -108,7 +108,8 @@ def select(
     many passes as fitting one. Held-out rows judge them: a part of the sample that no pass sees, 25,000 rows or more
     but a quarter of all at most; a third where the sample is all rows. Candidates more than three standard errors of
     the paired difference behind the best drop out, at first and after every pass. Where the sample is all rows, those
-    that are left are fitted to all of them in the end.
+    that are left are fitted to all of them in the end. Parameters that are not explained here are those of
+    `GaussianMixture`.
 
     Parameters
     ----------
@@ -120,8 +121,6 @@ def select(
     accelerate : "auto" and "squarem" extrapolate the steps of EM, None does not.
     memory_limit : what all candidates together may take; refused, with the limit that would do, if they take more.
     keep_models : whether `models_` has all candidates that were fitted to the end.
-
-    The other parameters are those of `GaussianMixture`.
 
     Raises
     ------
