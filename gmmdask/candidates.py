@@ -237,7 +237,7 @@ class Contest:
         known = Candidate(
             start.covariance_type,
             start.n_components,
-            start.n_parameters(run.frame.d),
+            start.n_parameters(run.frame.d) + self.settings.noise,
             run.state.laps + (final.state.laps if final is not run else 0),
             state,
             ending(final).converged,

@@ -90,6 +90,7 @@ def select(
     max_iter: int = 100,
     init_params: str = "kmeans",
     prior: str | None = None,
+    noise: bool = False,
     random_state: Any = None,
     sample_weight: Any = None,
     scheduler: Any = None,
@@ -143,6 +144,7 @@ def select(
         "cache": cache,
         "sample_rows": sample_rows,
         "prior": prior,
+        "noise": noise,
     }
     source = weighted(open_source(data), sample_weight)
     if resume and checkpoint is None:

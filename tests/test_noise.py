@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmmdask import GaussianMixture, Statistics, match
+from gmmdask import GaussianMixture, Statistics, match, select
 from gmmdask.algorithms import Algorithm, Batch, Beginning, Gradient, Incremental, Riemannian, Squarem, Stochastic
 from gmmdask.cli import main
 from gmmdask.container import FileError
@@ -440,6 +440,16 @@ def test_statistics_add_and_make_the_model_of_one_more_pass(tmp_path: Path) -> N
     assert found.noise_weight_ == pytest.approx(after.noise_weight_, rel=1e-9)
     np.testing.assert_allclose(found.means_, after.means_, rtol=1e-9)
     assert (total - before.statistics(ROWS)).stats.outside == 0
+
+
+def test_outliers_are_no_components_of_what_is_selected() -> None:
+    rows = contaminated(APART, 1500)[0]
+    found = {noise: select(rows, [2, 3, 4, 5], random_state=0, n_init=1, noise=noise) for noise in (False, True)}
+    assert found[False].best_.n_components > 3
+    assert found[True].best_.n_components == 3
+    assert found[True].best_.noise_weight_ == pytest.approx(1 / 11, abs=0.02)
+    (row,) = (row for row in found[True].table_ if row["components"] == 3)
+    assert row["parameters"] == found[True].best_.mixture_.n_parameters
 
 
 # --- out of core -----------------------------------------------------------------------------------------------

@@ -39,6 +39,11 @@ def prior(command: F) -> F:
     return click.option("--prior", type=kinds, default="none", show_default=True, help="Prevents collapse.")(command)
 
 
+def noise(command: F) -> F:
+    text = "A uniform component beside the others, for outliers; its label is -1."
+    return click.option("--noise", is_flag=True, help=text)(command)
+
+
 def what_to_write(command: F) -> F:
     """--output and --overwrite, --checkpoint and --checkpoint-every, --resume and --force-resume."""
     file, least = click.Path(dir_okay=False), click.FloatRange(0)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from gmmdask.cli._fit_options import how_to_end, prior, what_to_take, what_to_write
+from gmmdask.cli._fit_options import how_to_end, noise, prior, what_to_take, what_to_write
 from gmmdask.cli._job_file import job_file
 from gmmdask.cli._options import (
     ALGORITHM,
@@ -60,7 +60,7 @@ from gmmdask.cli._options import (
     type=click.Choice(["reseed", "drop", "error"]),
     help="What becomes of components that hold too few rows.",
 )
-@click.option("--noise", is_flag=True, help="A uniform component beside the others, for outliers; its label is -1.")
+@noise
 @what_to_write
 @what_to_take
 @how_to_read

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from gmmdask.cli._fit_options import default, how_to_end, prior, what_to_take, what_to_write
+from gmmdask.cli._fit_options import default, how_to_end, noise, prior, what_to_take, what_to_write
 from gmmdask.cli._job_file import job_file
 from gmmdask.cli._options import (
     COVARIANCE,
@@ -57,6 +57,7 @@ class Covariances(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @default("n_init", 3)
 @how_to_start
 @prior
+@noise
 @what_to_write
 @click.option("--table", type=click.Path(dir_okay=False), help="JSON file to write the table to.")
 @what_to_take
@@ -126,6 +127,7 @@ def asked(options: dict[str, Any], reporter: Any) -> dict[str, Any]:
         "cache": options["cache"],
         "sample_rows": options["sample_rows"],
         "prior": None if options["prior"] == "none" else options["prior"],
+        "noise": options["noise"],
     }
 
 
