@@ -5,19 +5,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gmmdask.algorithms import Beginning
+from gmmdask.competition import Ground, best_start
 from gmmdask.covariance._base import Array
 from gmmdask.emptiness import FIRST_SHARE
 from gmmdask.execution import Executor
 from gmmdask.frame import Conjugate, Frame, Prior
-from gmmdask.initialise import Ground, best_start, in_memory, lone_gaussian, one_start
+from gmmdask.initialise import in_memory, lone_gaussian, one_start
 from gmmdask.mixture import Mixture
 from gmmdask.noise import Noise
 from gmmdask.outcome import Callback, Event
 from gmmdask.pilot import FirstLook
-from gmmdask.planning import Settings
 from gmmdask.refine import refined
 from gmmdask.run import Run
 from gmmdask.scalable import one_of, scalable_start
+from gmmdask.settings import Settings
 from gmmdask.stats import Stats
 from gmmdask.task import Data
 

@@ -9,15 +9,17 @@ import numpy as np
 
 from gmmdask.algorithms import Beginning
 from gmmdask.begin import Opening
+from gmmdask.competition import Ground, best_start
 from gmmdask.covariance import FAMILIES, IllDefinedCovariance
 from gmmdask.criteria import FITTED, Candidate, chosen, explained, tabulated
 from gmmdask.degenerate import distinct_rows, without_spread
 from gmmdask.degenerate import told as too_few
+from gmmdask.ending import Fitted
 from gmmdask.estep import EStep, ESteps
 from gmmdask.fit import advance
 from gmmdask.frame import Frame
-from gmmdask.initialise import Ground, best_start, in_memory
-from gmmdask.job import Fitted, Job
+from gmmdask.initialise import in_memory
+from gmmdask.job import Job
 from gmmdask.judging import Apart, Judges, has_no_start
 from gmmdask.merging import merged
 from gmmdask.mixture import Mixture
@@ -257,7 +259,7 @@ class Contest:
         if self.distinct is not None and self.distinct < max(2, n_components):
             few = too_few(self.distinct, n_components, len(self.look.sample), self.job.source.n)
         ends = [end for stage in stages for end in stage.get("ends", ())]
-        found = self.job.fitted(self.final[name], stages, ends, self.features, few)
+        found = self.job.ending.fitted(self.final[name], stages, ends, self.features, few)
         own = {**found.provenance["settings"], "covariance_type": covariance_type, "n_components": n_components}
         del own["candidates"]
         provenance = {**found.provenance, "settings": own, "selection": self.describe()}

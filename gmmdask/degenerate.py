@@ -5,7 +5,7 @@ import numpy as np
 from gmmdask.covariance import IllDefinedCovariance
 from gmmdask.covariance._base import Array
 from gmmdask.frame import Frame
-from gmmdask.planning import Settings
+from gmmdask.settings import Settings
 
 
 def without_spread(frame: Frame, covariance: Array, settings: Settings, name: str) -> tuple[int, ...]:

@@ -16,8 +16,9 @@ from gmmdask.compiled import importable
 from gmmdask.execution import Executor, setting
 from gmmdask.forecast import worker_bytes
 from gmmdask.pilot import REMEDY, Findings, Pilot
-from gmmdask.planning import Settings, plan_fit
+from gmmdask.planning import plan_fit
 from gmmdask.record import version, versions
+from gmmdask.settings import Settings
 from gmmdask.sources import DataError, Source
 from gmmdask.task import Block, cut_blocks
 

@@ -14,14 +14,16 @@ from sklearn.utils import check_random_state
 from gmmdask.algorithms import ALGORITHMS, Algorithm, Batch, Squarem, Stochastic
 from gmmdask.compiled import fast_kernel
 from gmmdask.densities import check_names
+from gmmdask.ending import Fitted
 from gmmdask.execution import one_thread, open_executor, setting
 from gmmdask.fitted import FittedMixture
-from gmmdask.job import Fitted, Job
+from gmmdask.job import Job
 from gmmdask.outcome import Callback
 from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, bytes_of, check_stream, reg_covar_under
 from gmmdask.place import Place
-from gmmdask.planning import BY_NAME, Settings, sample_sizes
+from gmmdask.planning import sample_sizes
 from gmmdask.record import is_of
+from gmmdask.settings import BY_NAME, Settings
 from gmmdask.sources import DataError, Source, open_source
 from gmmdask.sources.weights import weighted
 from gmmdask.start import Start

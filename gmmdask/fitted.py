@@ -27,10 +27,10 @@ from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model, load_model, save_model
 from gmmdask.outcome import Outcome, Reason
 from gmmdask.place import Place
-from gmmdask.planning import BY_NAME
 from gmmdask.predict import predict, reference_quantiles, total_score
 from gmmdask.progress import stored_classes
 from gmmdask.quantiles import Quantiles
+from gmmdask.settings import BY_NAME
 from gmmdask.sources import Source, open_source
 from gmmdask.sources.weights import weighted
 from gmmdask.statistics import Statistics

@@ -6,7 +6,8 @@ from typing import Any
 
 from gmmdask.execution import Executor
 from gmmdask.plan import Memory
-from gmmdask.planning import Settings, driver_bytes, plan_fit, sample_sizes, set_aside
+from gmmdask.planning import driver_bytes, plan_fit, sample_sizes, set_aside
+from gmmdask.settings import Settings
 from gmmdask.sources import DataError, Source
 
 WORKER_BYTES = 208 << 20  # its process, with Numba and all else that it imports: 196 MB after a fit of few rows

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ from gmmdask.compiled import warm_up
 from gmmdask.covariance._base import Array
 from gmmdask.degenerate import distinct_rows, without_spread
 from gmmdask.degenerate import told as too_few
+from gmmdask.ending import Ending, Fitted
 from gmmdask.execution import Executor, one_thread
 from gmmdask.fit import advance
 from gmmdask.forecast import check_workers
 from gmmdask.frame import Frame
-from gmmdask.initialise import compared, in_memory, labels
-from gmmdask.mixture import Mixture
+from gmmdask.initialise import in_memory
 from gmmdask.moments import Moments
 from gmmdask.outcome import (
     Callback,
@@ -36,7 +36,6 @@ from gmmdask.outcome import (
     KernelChanged,
     KernelReady,
     MovesDone,
-    Outcome,
     PassDone,
     PilotDone,
     Resumed,
@@ -45,28 +44,14 @@ from gmmdask.outcome import (
 )
 from gmmdask.pilot import FirstLook, first_look
 from gmmdask.place import Place
-from gmmdask.planning import Settings, fit_plan, plan_fit, sample_sizes
+from gmmdask.planning import fit_plan, plan_fit, sample_sizes
 from gmmdask.progress import Progress, stored_classes
-from gmmdask.record import in_words, log_densities, passes_stage, versions
 from gmmdask.run import Run
 from gmmdask.selfcheck import CHANGED, WEIGHT_ROUNDING, ChangedData, Expected
+from gmmdask.settings import Settings
 from gmmdask.sources import ArraySource, DataError, Source
 from gmmdask.sources.weights import weighted
 from gmmdask.task import Data
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """A fitted mixture in data units, and what happened on the way; `bounds` are lower bounds in nats per row."""
-
-    mixture: Mixture
-    outcome: Outcome
-    laps: int
-    bounds: tuple[float, ...]
-    history: tuple[dict[str, Any], ...]
-    provenance: dict[str, Any]
-    without_spread: tuple[int, ...]
-    too_few_rows: str
 
 
 class Job:
@@ -160,11 +145,11 @@ class Job:
                 self.save(now=True)
             self._advance(data, look)
             if self.settings.refine and look.whole and self.progress.runs[-1].name != REFINED:
-                moved = opening.moved(self._best(), data)
+                moved = opening.moved(self.ending.best, data)
                 self.progress = replace(self.progress, runs=(*self.progress.runs, *moved))
                 self._advance(data, look)
-        best = self._best()
-        return self.fitted(best, self.progress.stages, self._starts(look), *lacks)
+        ending = self.ending
+        return ending.fitted(ending.best, self.progress.stages, ending.starts(), *lacks)
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
@@ -251,16 +236,6 @@ class Job:
         self.emit(FewDistinctRows("fit", distinct, k))
         return features, too_few(distinct, k, len(look.sample), self.source.n)
 
-    @property
-    def _bounds(self) -> dict[str, float]:
-        """The last lower bound of each run."""
-        return {row["run"]: row["lower_bound"] for row in self.progress.history}
-
-    def _best(self) -> Run:
-        """The run that ended highest."""
-        bounds = self._bounds
-        return max(self.progress.runs, key=lambda run: bounds.get(run.name, -np.inf))
-
     def _beside(self, rows: np.ndarray, weights: Array | None) -> Data:
         """The sample or the held-out rows as data of the driver's process."""
         start = self.settings.start
@@ -285,57 +260,10 @@ class Job:
         if data.source is self.source and (changes := self.source.changes(chunks=False)):
             raise ChangedData(f"{self.source.name}: {changes}: {CHANGED}")
 
-    def _starts(self, look: FirstLook) -> list[dict[str, float]]:
-        """Where the starts ended that were run to their end, best first; none of them where a start was given."""
-        if not look.whole:
-            return [end for stage in self.progress.stages for end in stage.get("ends", ())]
-        bounds = self._bounds
-        runs = [run for run in self.progress.runs if run.name in bounds and run.name != REFINED]
-        ended = [] if self.settings.start.given else runs
-        if len(ended) < 2:
-            return [{"score": bounds[run.name], "agreement": 1.0} for run in ended]
-        rows = self._beside(look.sample, look.sample_weights)
-        found = [labels(run.state.mixture, run.frame, rows, run.fast) for run in ended]
-        scores = [bounds[run.name] for run in ended]
-        return list(compared(scores, found, int(np.argmax(scores))))
-
-    def fitted(
-        self,
-        best: Run,
-        stages: tuple[dict[str, Any], ...],
-        starts: list[dict[str, float]],
-        without_spread: tuple[int, ...],
-        too_few_rows: str,
-    ) -> Fitted:
-        """What became of a run that has ended, after these stages, of starts that ended so."""
+    @property
+    def ending(self) -> Ending:
+        """What the fit has come to so far."""
         look = self.progress.look
         assert look is not None
-        rows = tuple(row for row in self.progress.history if row["run"] == best.name)
-        assert best.state.outcome is not None
-        stages = (*stages, passes_stage(rows))
-        outcome = replace(best.state.outcome, sentence=f"{best.state.outcome.sentence} {too_few_rows}".rstrip())
-        if not look.whole:
-            outcome = replace(outcome, took=in_words(stages))
-        provenance = {
-            "data": self.progress.data,
-            "rows": self.source.n,
-            "settings": {**self.progress.settings, "seed": self.progress.seed},
-            "block_rows": self.plan.block_rows,
-            "parts": len(self.plan.parts),
-            "kernel": self.kernels.get(best.name, self.settings.fast),
-            "versions": versions("numba") if self.settings.fast == "compiled" else versions(),
-            "outcome": {
-                "reason": outcome.reason.value,
-                "sentence": outcome.sentence,
-                "predicted_gain": outcome.predicted_gain,
-                "took": outcome.took,
-            },
-            "stages": [{name: value for name, value in stage.items() if name != "ends"} for stage in stages],
-            "starts": starts,
-            **({"forced": self.progress.forced} if self.progress.forced else {}),
-            "history": list(rows),
-            "log_densities": log_densities(best, self._beside(look.sample, look.sample_weights)),
-        }
-        bounds = tuple(row["lower_bound"] for row in rows)
-        mixture = best.frame.mixture_out(best.state.mixture)
-        return Fitted(mixture, outcome, best.state.laps, bounds, rows, provenance, without_spread, too_few_rows)
+        sample = self._beside(look.sample, look.sample_weights)
+        return Ending(self.progress, look, self.settings, self.plan, self.source.n, self.kernels, sample)

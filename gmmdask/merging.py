@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from gmmdask.competition import Ground
 from gmmdask.frame import Prior
-from gmmdask.initialise import Ground
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
 

@@ -13,9 +13,9 @@ from gmmdask.noise import Noise
 from gmmdask.outcome import Outcome, Reason
 from gmmdask.pilot import FirstLook
 from gmmdask.place import Place
-from gmmdask.planning import Settings
 from gmmdask.record import fixed
 from gmmdask.run import Run
+from gmmdask.settings import Settings
 from gmmdask.sources import Source
 from gmmdask.stats import Layout, Stats
 

@@ -8,9 +8,9 @@ from typing import Any
 from gmmdask.estep import EStep, LogDensities
 from gmmdask.execution import one_thread
 from gmmdask.kernels import numpy_of
-from gmmdask.planning import Settings
 from gmmdask.quantiles import Quantiles
 from gmmdask.run import Run
+from gmmdask.settings import Settings
 from gmmdask.sources import Source
 from gmmdask.task import Data
 

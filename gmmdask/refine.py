@@ -17,12 +17,13 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from gmmdask.algorithms import Algorithm, Batch, Squarem
+from gmmdask.competition import SAMPLE_LAPS, SAMPLE_TOL, Ground, ranked
 from gmmdask.covariance import Family, IllDefinedCovariance
 from gmmdask.covariance._base import Array
 from gmmdask.emptiness import with_noise
 from gmmdask.estep import Columns, EStep, log_joint
 from gmmdask.frame import Frame, Prior
-from gmmdask.initialise import SAMPLE_LAPS, SAMPLE_TOL, START_FACTOR, Ground, ranked
+from gmmdask.initialise import START_FACTOR
 from gmmdask.kernels import numpy_of
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step

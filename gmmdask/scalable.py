@@ -17,10 +17,10 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from gmmdask.agglomerate import merged
+from gmmdask.competition import LEAST_STARTS, ranked
 from gmmdask.covariance import Family, IllDefinedCovariance
 from gmmdask.covariance._base import Array
 from gmmdask.frame import Frame, Prior
-from gmmdask.initialise import LEAST_STARTS, ranked
 from gmmdask.kernels import Scratch
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step

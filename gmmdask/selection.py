@@ -17,7 +17,7 @@ from gmmdask.job import Job
 from gmmdask.outcome import Callback, Outcome
 from gmmdask.parameters import DEFAULT_REG_COVAR
 from gmmdask.place import Place
-from gmmdask.planning import Settings
+from gmmdask.settings import Settings
 from gmmdask.sources import Source, open_source
 from gmmdask.sources.weights import weighted
 from gmmdask.start import Start

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from gmmdask.algorithms import Beginning, Online, Stochastic, enough_rows
+from gmmdask.competition import Ground, best_start
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
 from gmmdask.estep import EStep, ESteps
 from gmmdask.execution import Threads, one_thread
 from gmmdask.frame import Frame, Prior
-from gmmdask.initialise import Ground, best_start, in_memory
+from gmmdask.initialise import in_memory
 from gmmdask.kernels import block_rows
 from gmmdask.mixture import Mixture
 from gmmdask.moments import Moments

@@ -57,7 +57,8 @@ def cut_blocks(
             yield Block(rows, None, first_row)
             first_row += len(rows)
         return
-    for rows, given in zip(cut(pieces, block_rows), cut(weights, block_rows), strict=True):
+    for rows, each in zip(cut(pieces, block_rows), cut(weights, block_rows), strict=True):
+        given = np.require(each, requirements="CA")  # sums have other bits where steps or addresses are odd
         if given.all():
             yield Block(rows, given, first_row)
         elif len(kept := np.flatnonzero(given)):

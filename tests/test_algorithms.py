@@ -121,7 +121,8 @@ class TestSgdOfMiniBatchesFromASample(AlgorithmTests):
 
 
 def test_every_algorithm_keeps_the_contract() -> None:
-    assert {type(cls.algorithm) for cls in AlgorithmTests.__subclasses__()} == {*ALGORITHMS.values(), Squarem}
+    tested = [cls for cls in AlgorithmTests.__subclasses__() if cls.__module__ == __name__]
+    assert {type(cls.algorithm) for cls in tested} == {*ALGORITHMS.values(), Squarem}
 
 
 def some_rows(mixture: Mixture, n: int = 500, seed: int = 1) -> np.ndarray:

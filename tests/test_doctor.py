@@ -19,7 +19,8 @@ from gmmdask.doctor import Finding, Verdict, examine
 from gmmdask.execution import Threads
 from gmmdask.execution.distributed import Cluster
 from gmmdask.forecast import WORKER_BYTES
-from gmmdask.planning import Settings, plan_fit
+from gmmdask.planning import plan_fit
+from gmmdask.settings import Settings
 from gmmdask.sources import NpySource, open_source
 from gmmdask.start import Start
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from gmmdask import GaussianMixture
+from gmmdask.competition import FINALISTS, TIE, Ground, best_start, compared, ranked
 from gmmdask.execution import Threads, one_thread
 from gmmdask.frame import Frame, Prior
-from gmmdask.initialise import FINALISTS, TIE, Ground, best_start, compared, in_memory, ranked
+from gmmdask.initialise import in_memory
 from gmmdask.moments import Moments
 from gmmdask.outcome import Event, StartChosen
 from gmmdask.start import Start

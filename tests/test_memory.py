@@ -25,9 +25,10 @@ from gmmdask.kernels import MISSING
 from gmmdask.parameters import bytes_of
 from gmmdask.pilot import Pilot
 from gmmdask.plan import make_plan
-from gmmdask.planning import OVERHEAD_BYTES, Memory, Settings, plan_fit
+from gmmdask.planning import OVERHEAD_BYTES, Memory, plan_fit
 from gmmdask.scalable import Assigned, Round, most_candidates
 from gmmdask.scalable import peak_bytes as scalable_bytes
+from gmmdask.settings import Settings
 from gmmdask.sources import ArraySource, DataError, NpySource, Source
 from gmmdask.sources.weights import weighted
 from gmmdask.start import Start

@@ -25,7 +25,8 @@ from gmmdask.mstep import m_step
 from gmmdask.outcome import Event, PassDone, Reason, RowsSorted, StepDone
 from gmmdask.pilot import first_look
 from gmmdask.plan import interleaved, next_prime
-from gmmdask.planning import Settings, fit_plan, plan_fit
+from gmmdask.planning import fit_plan, plan_fit
+from gmmdask.settings import Settings
 from gmmdask.sources import ArraySource, DataError
 from gmmdask.start import Start
 from gmmdask.stats import Stats

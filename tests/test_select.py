@@ -21,13 +21,14 @@ from hypothesis.extra import numpy as arrays
 from gmmdask import GaussianMixture, Selection, select
 from gmmdask.algorithms import Batch, Beginning, Guarded, Squarem
 from gmmdask.cli import main
+from gmmdask.competition import Ground, best_start
 from gmmdask.covariance import FAMILIES, IllDefinedCovariance
 from gmmdask.criteria import CHOICES, Candidate, chosen, explained, mean_and_error, tabulated
 from gmmdask.estep import EStep, ESteps
 from gmmdask.execution import Threads
 from gmmdask.execution.distributed import local_cluster
 from gmmdask.frame import Frame, Prior
-from gmmdask.initialise import Ground, best_start, in_memory
+from gmmdask.initialise import in_memory
 from gmmdask.judging import Apart, Judges
 from gmmdask.merging import cheapest_pair, merged
 from gmmdask.model_file import load_model

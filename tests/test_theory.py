@@ -232,7 +232,7 @@ def test_the_textbook_derivatives_in_one_dimension(data: st.DataObject) -> None:
     """∂/∂μ = Σ γ (x - μ)/σ², ∂/∂σ² = ½ Σ γ ((x - μ)²/σ⁴ - 1/σ²), ∂/∂π = Σ γ/π, with γ from the dense reference."""
     mixture = data.draw(mixtures("diag", max_components=4, max_d=1))
     rows = data.draw(row_arrays(1))
-    weights, means, covariances = parameters_of(mixture)
+    weights, means, covariances, _ = parameters_of(mixture)
     joint = reference.log_joint(rows, parameters_of(mixture))
     resp, x = np.exp(joint - reference.log_density(joint)), rows[:, 0]
     mu, variance = means[:, :1], covariances[:, :, 0]

@@ -11,8 +11,8 @@ import dask
 from gmmdask.forecast import forecast
 from gmmdask.outputs import OutputError, check_outputs, check_url
 from gmmdask.place import is_url
-from gmmdask.planning import Settings
 from gmmdask.progress import check_resumable
+from gmmdask.settings import Settings
 from gmmdask.sources import addresses
 
 

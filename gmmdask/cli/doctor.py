@@ -50,7 +50,7 @@ def settings_of(options: dict[str, Any]) -> Any:
     from gmmdask.compiled import fast_kernel
     from gmmdask.execution import setting
     from gmmdask.parameters import bytes_of
-    from gmmdask.planning import Settings
+    from gmmdask.settings import Settings
     from gmmdask.start import Start
 
     start = Start(options["covariance"], options["components"], "kmeans")

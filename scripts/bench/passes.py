@@ -21,18 +21,20 @@ import zarr
 from report import Table, options_of, write
 
 from gmmdask.algorithms import Algorithm, Batch, Beginning, Incremental, Squarem, Stochastic
+from gmmdask.competition import Ground, best_start
 from gmmdask.compiled import fast_kernel
 from gmmdask.estep import EStep, ESteps
 from gmmdask.execution import Threads, one_thread
 from gmmdask.fit import advance
 from gmmdask.frame import Frame, Prior
-from gmmdask.initialise import Ground, best_start, in_memory
+from gmmdask.initialise import in_memory
 from gmmdask.mixture import Mixture
 from gmmdask.pilot import FirstLook, first_look
-from gmmdask.planning import Settings, fit_plan, sample_sizes
+from gmmdask.planning import fit_plan, sample_sizes
 from gmmdask.plot.style import QUALITATIVE, new_figure, tidy
 from gmmdask.run import Run
 from gmmdask.selfcheck import Expected
+from gmmdask.settings import Settings
 from gmmdask.sources import open_source
 from gmmdask.start import Start
 from gmmdask.synthetic import random_mixture

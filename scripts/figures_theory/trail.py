@@ -14,8 +14,9 @@ from gmmdask.frame import Conjugate, Frame, Prior
 from gmmdask.initialise import Start, one_start
 from gmmdask.mixture import Mixture
 from gmmdask.outcome import Event, PassDone
-from gmmdask.planning import Settings, fit_plan
+from gmmdask.planning import fit_plan
 from gmmdask.run import Run
+from gmmdask.settings import Settings
 from gmmdask.sources import ArraySource
 from gmmdask.task import Data
 from gmmdask.testing.passes import frame_of_rows, run_of
