@@ -140,3 +140,14 @@ def test_reading_runs_one_piece_ahead_and_errors_come_through() -> None:
     assert [int(next(reading)[0, 0]) for _ in range(2)] == [1, 2]
     with pytest.raises(OSError, match="gone"):
         next(reading)
+
+
+def test_weights_of_blocks_are_laid_out_alike() -> None:
+    """Sums along odd steps or odd addresses, where what a worker was sent may lie, have other bits."""
+    weights = np.random.default_rng(0).uniform(1, 2, 60)
+    odd = np.frombuffer(b"." + weights.tobytes(), np.uint8)[1:].view(np.float64)
+    assert not odd.flags.aligned
+    for each in (odd, odd[::2], weights[::2]):
+        blocks = list(cut_blocks([np.zeros((len(each), 1))], 0, 20, [each]))
+        assert all(block.weights.flags.aligned and block.weights.flags.c_contiguous for block in blocks)
+        np.testing.assert_array_equal(np.concatenate([block.weights for block in blocks]), each)
