@@ -58,7 +58,7 @@ def cut_blocks(
             first_row += len(rows)
         return
     for rows, each in zip(cut(pieces, block_rows), cut(weights, block_rows), strict=True):
-        given = np.require(each, requirements="CA")  # sums have other bits where steps or addresses are odd
+        given = np.require(each, requirements=["C", "A"])  # sums have other bits where steps or addresses are odd
         if given.all():
             yield Block(rows, given, first_row)
         elif len(kept := np.flatnonzero(given)):
