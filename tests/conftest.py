@@ -4,10 +4,25 @@ By `spawn`, Dask's default, each would import it anew: three seconds of a proces
 commands in processes of their own have workers that are spawned.
 """
 
+import urllib.request
+from collections.abc import Iterator
+
 import dask
+import pytest
 
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 
 from distributed.utils import get_mp_context  # noqa: E402 - distributed asks for the method when it is imported
 
 get_mp_context().set_forkserver_preload(["distributed", "gmmdask.estimator", "gmmdask.execution.distributed"])
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    """A local S3 server, empty: all of a process share what is in its buckets, so that it is emptied in the end."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    endpoint = "http://{}:{}".format(*server.get_host_and_port())
+    yield endpoint
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")).close()
+    server.stop()

@@ -111,20 +111,16 @@ def scheduler() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[dict[str, str]]:
+def bucket(s3_endpoint: str) -> dict[str, str]:
     """Storage options of a local server, whose bucket holds rows.zarr."""
     s3fs = pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    found = {"key": "documents", "secret": "documents", "endpoint_url": f"http://{host}:{port}"}
+    found = {"key": "documents", "secret": "documents", "endpoint_url": s3_endpoint}
     system = s3fs.S3FileSystem(**found)
     system.mkdir("bucket")
     rows = random_mixture(3, 2, "full", separation=4.0).sample(2000, np.random.default_rng(0))[0]
     store = zarr.storage.FsspecStore.from_url("s3://bucket/rows.zarr", storage_options=found)
     zarr.create_array(store, data=rows, chunks=(500, 2))
-    yield found
-    server.stop()
+    return found
 
 
 def told_by_python(block: Code, document: str, names: dict[str, Any]) -> str:

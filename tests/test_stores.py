@@ -71,20 +71,16 @@ def cluster() -> Iterator[Client]:
 
 
 @pytest.fixture(scope="module")
-def options(local: Path) -> Iterator[dict[str, Any]]:
+def options(s3_endpoint: str, local: Path) -> dict[str, Any]:
     """Storage options of a bucket on a local server that holds the rows."""
     s3fs = pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    found = {"key": KEY, "secret": SECRET, "endpoint_url": f"http://{host}:{port}"}
+    found = {"key": KEY, "secret": SECRET, "endpoint_url": s3_endpoint}
     system = s3fs.S3FileSystem(**found)
     system.mkdir("bucket")
     system.put(str(local), "bucket/rows.zarr", recursive=True)
     np.save(local.parent / "rows.npy", ROWS)
     system.put(str(local.parent / "rows.npy"), "bucket/rows.npy")
-    yield found
-    server.stop()
+    return found
 
 
 def interrupt(event: Event) -> None:
