@@ -69,6 +69,14 @@ class Ending:
         scores = [bounds[run.name] for run in ended]
         return list(compared(scores, found, int(np.argmax(scores))))
 
+    def others(self, best: Run) -> dict[str, list[float]]:
+        """Lower bounds, lap by lap, of the runs from other starts; candidates are other models."""
+        found: dict[str, list[float]] = {}
+        for row in () if self.settings.candidates else self.progress.history:
+            if row["run"] != best.name:
+                found.setdefault(row["run"], []).append(row["lower_bound"])
+        return found
+
     def fitted(
         self,
         best: Run,
@@ -102,6 +110,7 @@ class Ending:
             "starts": starts,
             **({"forced": self.progress.forced} if self.progress.forced else {}),
             "history": list(rows),
+            **({"other_runs": others} if (others := self.others(best)) else {}),
             "log_densities": log_densities(best, self.sample),
         }
         bounds = tuple(row["lower_bound"] for row in rows)

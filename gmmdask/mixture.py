@@ -37,6 +37,10 @@ class Mixture:
     covariances: Array
     noise: Noise | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.covariances, np.generic):  # arithmetic makes numbers of arrays of shape ()
+            object.__setattr__(self, "covariances", np.asarray(self.covariances))
+
     @cached_property
     def family(self) -> Family:
         return FAMILIES[self.covariance_type]

@@ -24,6 +24,7 @@ SECTIONS = {
     "cluster": "On a cluster",
     "passes": "Passes",
     "selection": "Choosing K",
+    "true_k": "Finding K",
     "stream": "Streams",
     "rare": "Rare far clusters",
     "outliers": "Outliers",
@@ -117,12 +118,16 @@ def test_passes(folder: Path) -> None:
 
 
 def test_selection(folder: Path) -> None:
-    shared, (truth,) = tables(folder, "selection")
+    (shared,) = tables(folder, "selection")
     assert [row["what"] for row in shared] == ["together", "K=3 alone", "all alone"]
     assert shared[0]["passes"] == 2 + max(
         row["passes"] for row in json.loads((folder / "selection.json").read_text())["table"]
     )
-    assert (truth["k"], truth["seeds"]) == (2, 1)
+
+
+def test_true_k(folder: Path) -> None:
+    ((truth,),) = tables(folder, "true_k")
+    assert (truth["k"], truth["starts"], truth["seeds"]) == (2, 1, 1)
     assert 0 <= truth["found"] <= 1
 
 

@@ -183,6 +183,12 @@ def test_convergence_shows_the_history():
     np.testing.assert_array_equal(line.get_ydata(), [-1.0 / (i + 1) for i in range(5)])
 
 
+def test_convergence_keeps_other_runs_in_the_background():
+    best, other = convergence([{"lap": 1, "lower_bound": -1.0}], others={"start 1": [-3.0, -2.0]}).lines[::-1]
+    assert best.get_zorder() > other.get_zorder()
+    np.testing.assert_array_equal(other.get_xydata(), [[1, -3], [2, -2]])
+
+
 def test_axes_are_saved_with_the_whole_figure(tmp_path):
     figure = style.new_figure(3, 2)
     ax = convergence([{"lap": 1, "lower_bound": -1.0}], figure.subfigures(1, 2)[0].add_subplot())

@@ -201,21 +201,24 @@ def worse(good: Facts) -> Iterator[tuple[str, Facts, str, Verdict, set[Use]]]:
     yield "collapsed on reg_covar", fixed, "Has a component collapsed?", Verdict.TROUBLE, both
     thin = replace(mixed(good, scale=[1, 1, 1e-12]), look=None)
     yield "flat", thin, "Has a component collapsed?", Verdict.TROUBLE, both
-    few = "Has every component rows enough?"
+    few = "Does every component have enough rows?"
     yield "few rows", told(good, rows=100), few, Verdict.CARE, groups
     yield "fewer rows than parameters", told(good, rows=20), few, Verdict.TROUBLE, groups
     near = good.mixture.means.copy()
     near[1] = near[0]
     twice = mixed(good, means=near, scale=[1, 1.01, 1])
     yield "two alike", twice, "Can the components be told apart?", Verdict.CARE, groups
-    yield "too wide", mixed(good, scale=2.0), "Are the components Gaussian?", Verdict.CARE, groups
-    yield "outliers", mixed(good, scale=0.6), "Are there rows that the model does not explain?", Verdict.CARE, density
+    yield "too wide", mixed(good, scale=2.0), "Are the components Gaussian?", Verdict.CARE, both
+    yield "outliers", mixed(good, scale=0.6), "Are more rows unlikely than the model expects?", Verdict.CARE, density
     likely = "Are these rows as likely as those of the fit?"
     yield "no rows", replace(good, look=None), likely, Verdict.OPEN, both
     last = {**good.history[-1], "log_likelihood": good.training_score + 1}
     yield "less likely", told(good, history=[last]), likely, Verdict.CARE, density
     assert good.look is not None
-    changed = replace(told(good, history=[last]), look=replace(good.look, trained=True))
+    at_end = {**last, "log_likelihood": good.look.seen.score}
+    own = replace(good.look, trained=True)
+    yield "rows of the fit", told(replace(good, look=own), history=[at_end]), likely, Verdict.OPEN, density
+    changed = replace(told(good, history=[last]), look=own)
     yield "changed rows", changed, likely, Verdict.TROUBLE, both
     yield "no score", told(good, history=[]), likely, Verdict.OPEN, density
 
@@ -258,7 +261,7 @@ def test_the_worst_verdict_counts_and_the_others_are_told(good):
 
 def test_without_rows_the_quantiles_of_the_fit_tell_of_outliers(good):
     alone = replace(good, look=None)
-    check = "Are there rows that the model does not explain?"
+    check = "Are more rows unlikely than the model expects?"
     assert verdicts(alone)[check] is Verdict.FINE
     assert verdicts(replace(alone, drawn=drawn_scores(mixed(good, scale=0.2).mixture)))[check] is Verdict.CARE
     kept = {key: value for key, value in alone.told.items() if key != "log_densities"}
@@ -415,7 +418,7 @@ def test_a_page_can_be_read_by_everybody(html):
     for _, attributes, _ in found.all("section"):
         assert attributes["aria-labelledby"] in ids
     pictures = found.all("img")
-    assert len(pictures) == 10
+    assert len(pictures) == 11
     for _, attributes, _ in pictures:
         assert len(attributes["alt"] or "") > 20
     assert len(found.all("figcaption")) == len(pictures)

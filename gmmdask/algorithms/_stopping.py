@@ -30,7 +30,8 @@ class Stopping:
             return None if self.max_iter else Outcome(Reason.MAX_ITER, words, None)
         left = "" if predicted is None else f"; an estimated {predicted:.2g} nats per row are left to gain"
         if self._stops(bounds, predicted):
-            words = f"converged after {laps} passes: the last gained less than tol={self.tol:g} nats per row{left}."
+            words = f"converged after {laps} passes: the last gained less than tol={self.tol:g} nats per row{left}"
+            words += ", less than tol too." if self.stop == "predicted" and predicted is not None else "."
             return Outcome(Reason.CONVERGED, words + told, predicted)
         if laps < self.max_iter:
             return None

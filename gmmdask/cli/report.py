@@ -21,7 +21,7 @@ from gmmdask.cli._options import how_to_read, how_to_weigh, log_format, open_wei
 def command(model: str, data: str | None, output: str, overwrite: bool, log_format: str, **options: Any) -> None:
     """Write one HTML page about MODEL: what was fitted to what, how it went, and whether it can be trusted.
 
-    With DATA, which is read twice, the model is also held against its rows: best rows that the fit has not seen.
+    With DATA, which is read twice, the model is also compared with its rows: best rows that the fit has not seen.
     """
     from gmmdask.cli._tables import show
     from gmmdask.model_file import load_model

@@ -1,6 +1,6 @@
 """Pictures of mixtures. Needs the extra `plot`."""
 
-from gmmdask.plot.curves import calibration, convergence, selection, weights
+from gmmdask.plot.curves import calibration, convergence, gains, selection, weights
 from gmmdask.plot.matrices import profiles, responsibilities, similarity
 from gmmdask.plot.pairs import pairs
 from gmmdask.plot.pictures import density, ellipses, marginals, overview, scatter
@@ -11,6 +11,7 @@ __all__ = [
     "convergence",
     "density",
     "ellipses",
+    "gains",
     "marginals",
     "overview",
     "pairs",

@@ -35,27 +35,62 @@ CRITERIA = {
 ERRORS = {"behind": "behind_error", "score": "score_error"}
 
 
-def convergence(history: Sequence[Row], ax: "Axes | None" = None) -> "Axes":
+def convergence(
+    history: Sequence[Row], ax: "Axes | None" = None, others: Mapping[str, Sequence[float]] | None = None
+) -> "Axes":
     """The lower bound after each lap, a line for each run.
 
     Parameters
     ----------
     history : one mapping a lap, with "lap", "lower_bound" (nats per row) and, where there are several, "run".
+    others : lower bounds, lap by lap, of runs that stay in the background: a model's `provenance_["other_runs"]`.
     """
     ax = new_axes() if ax is None else ax
-    runs: dict[str, list[tuple[float, float]]] = {}
-    for entry in history:
-        runs.setdefault(str(entry.get("run", "fit")), []).append((float(entry["lap"]), float(entry["lower_bound"])))
-    for (name, points), colour in zip(runs.items(), colours(len(runs)), strict=True):
-        laps, bounds = zip(*points, strict=True)
-        marker = "o" if len(laps) <= 40 else ""
-        ax.plot(laps, bounds, color=colour, linewidth=1.6, marker=marker, markersize=4, label=name)
-    if 1 < len(runs) <= LEGEND_COMPONENTS:
-        listed(ax)
-    numbers_of(ax)
+    draw_runs(ax, by_run(history), {name: np.asarray(bounds) for name, bounds in (others or {}).items()}, 1)
     ax.ticklabel_format(axis="y", useOffset=False)
     tidy(ax, "Convergence", "pass", "lower bound (nats per row)")
     return ax
+
+
+def gains(
+    history: Sequence[Row], ax: "Axes | None" = None, others: Mapping[str, Sequence[float]] | None = None
+) -> "Axes":
+    """What each lap has added to the lower bound, on a logarithmic scale; laps that added nothing are gaps.
+
+    Parameters are those of `convergence`.
+    """
+    ax = new_axes() if ax is None else ax
+    ax.set_yscale("log")
+    runs = {name: (laps[1:], gained(bounds)) for name, (laps, bounds) in by_run(history).items()}
+    draw_runs(ax, runs, {name: gained(np.asarray(bounds)) for name, bounds in (others or {}).items()}, 2)
+    tidy(ax, "Gains", "pass", "gain (nats per row)")
+    return ax
+
+
+def by_run(history: Sequence[Row]) -> dict[str, tuple[Array, Array]]:
+    """Laps and lower bounds of each run."""
+    runs: dict[str, list[tuple[float, float]]] = {}
+    for entry in history:
+        runs.setdefault(str(entry.get("run", "fit")), []).append((float(entry["lap"]), float(entry["lower_bound"])))
+    return {name: (np.array(points)[:, 0], np.array(points)[:, 1]) for name, points in runs.items()}
+
+
+def gained(bounds: Array) -> Array:
+    """From lap to lap; NaN for nothing."""
+    found = np.diff(bounds)
+    return np.where(found > 0, found, np.nan)
+
+
+def draw_runs(ax: "Axes", runs: Mapping[str, tuple[Array, Array]], others: Mapping[str, Array], first: int) -> None:
+    """A coloured line for each run, and thin ones, whose first point is of the lap `first`, behind them."""
+    for values in others.values():
+        ax.plot(np.arange(len(values)) + first, values, color=QUIET, linewidth=0.8, zorder=1)
+    for (name, (laps, values)), colour in zip(runs.items(), colours(len(runs)), strict=True):
+        marker = "o" if len(laps) <= 40 else ""
+        ax.plot(laps, values, color=colour, linewidth=1.6, marker=marker, markersize=4, label=name)
+    if 1 < len(runs) <= LEGEND_COMPONENTS:
+        listed(ax)
+    numbers_of(ax)
 
 
 def selection(

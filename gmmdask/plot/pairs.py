@@ -64,7 +64,7 @@ def pairs(
             ax.tick_params(labelleft=False)
         below, left = down == m - 1, across == 0 and down > 0
         x, y = (feature_name(names, features[at]) for at in (across, down))
-        tidy(ax, x=x if below else "", y=y if left else "", grid=False)
+        tidy(ax, x if down == across < m - 1 else "", x if below else "", y if left else "", grid=False)
     if m > 1 and mixture.n_components <= LEGEND_COMPONENTS:
         style = {"frameon": False, "fontsize": 8, "title_fontsize": 8, "labelcolor": INK}
         axes[0, -1].legend(handles=keys(mixture), loc="upper right", title="component: weight", **style)

@@ -12,6 +12,7 @@ from gmmdask.mixture import Mixture
 from gmmdask.plot.style import (
     INK,
     LEGEND_COMPONENTS,
+    QUALITATIVE,
     QUIET,
     colours,
     feature_name,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 SCATTER_ROWS, HISTOGRAM_ROWS = 20_000, 200_000
 MOST_MARGINALS = 16
+MOST_NUMBERED = 30  # components, whose means have their numbers beside them
 GRID_POINTS = 240
 INSIDE = (0.95, 0.8, 0.6, 0.4, 0.2)  # shares of the mass that density contours hold
 
@@ -114,7 +116,7 @@ def ellipses(
     sigmas = ((1, 2) if few else (2,)) if sigmas is None else sigmas
     crowd, opacity = (1.0, 1.0) if few else (0.5, 0.7)
     halo = [part("patheffects").withStroke(linewidth=2.4, foreground="white")] if few else []
-    ellipse, flat, shades = part("patches").Ellipse, marginal(mixture, features), 0.75 * colours(mixture.n_components)
+    ellipse, flat, shades = part("patches").Ellipse, marginal(mixture, features), colours(mixture.n_components)
     for mean, covariance, shade in zip(flat.means, flat.covariances, shades, strict=True):
         values, vectors = np.linalg.eigh(covariance)
         axes = 2 * np.sqrt(np.maximum(values, 0))
@@ -125,9 +127,19 @@ def ellipses(
             ax.add_patch(outline)
     x, y = flat.means.T
     ax.scatter(x, y, s=26 * crowd**2, c=shades, edgecolors="white", linewidths=crowd, zorder=4)
+    if len(QUALITATIVE) < mixture.n_components <= MOST_NUMBERED:
+        number_means(ax, flat.means)  # colours alone do not tell so many apart
     ax.autoscale_view()
     tidy(ax)
     return ax
+
+
+def number_means(ax: "Axes", means: Array) -> None:
+    """The numbers of components beside their means (K, 2)."""
+    outlined = [part("patheffects").withStroke(linewidth=1.8, foreground="white")]
+    style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 6.5, "color": INK, "path_effects": outlined}
+    for k, mean in enumerate(means):
+        ax.annotate(str(k), mean, (3, 2), zorder=5, clip_on=True, **style)
 
 
 def marginals(

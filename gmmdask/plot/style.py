@@ -54,7 +54,7 @@ def colours(n_components: int) -> Array:
     """
     if n_components <= len(QUALITATIVE):
         return np.array([[int(code[i : i + 2], 16) / 255 for i in (0, 2, 4)] for code in QUALITATIVE[:n_components]])
-    shades = part("cm").viridis(np.linspace(0.0, 0.88, n_components))  # its yellow is hardly seen on white
+    shades = part("cm").viridis(np.linspace(0.0, 0.82, n_components))  # its yellow is hardly seen on white
     return np.asarray(shades[:, :3], dtype=np.float64)
 
 
@@ -105,7 +105,7 @@ def numbers_of(ax: "Axes", x: bool = True, y: bool = False) -> None:
     """Whole numbers on axes of components."""
     for axis, wanted in ((ax.xaxis, x), (ax.yaxis, y)):
         if wanted:
-            axis.set_major_locator(part("ticker").MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
+            axis.set_major_locator(part("ticker").MaxNLocator(integer=True, nbins=25, min_n_ticks=1))
 
 
 def listed(ax: "Axes", title: str = "") -> None:

@@ -18,7 +18,7 @@ def report(model: Model, path: str, source: Source | None = None, scheduler: Any
     Parameters
     ----------
     path : what the page calls the file of the model.
-    source : rows that the model is held against, best such as it was not fitted to; None does without.
+    source : rows that the model is compared with, best such as it was not fitted to; None does without.
     scheduler : as `GaussianMixture.fit` takes it, or an executor.
 
     Raises

@@ -30,7 +30,7 @@ def collapse(facts: Facts) -> Finding:
     least = min(facts.components, key=lambda c: c.standardised)
     narrowest = (
         f"The narrowest direction is one of component {least.number}: with every feature divided by its standard "
-        f"deviation, the variance there is {number(least.standardised, 2)}."
+        f"deviation among all rows, the standard deviation there is {number(least.narrow, 2)}."
     )
     if not (held or thin):
         return Finding(name, Verdict.FINE, f"No. {narrowest}")
@@ -74,7 +74,7 @@ def masses(facts: Facts) -> Finding | None:
     """Whether each component has rows enough for its parameters."""
     if facts.rows is None:
         return None
-    name, least = "Has every component rows enough?", min(facts.components, key=lambda c: c.weight)
+    name, least = "Does every component have enough rows?", min(facts.components, key=lambda c: c.weight)
     rows, parameters = least.rows or 0.0, least.parameters
     found = (
         f"The lightest, component {least.number}, has {count(rows, 'row')}, for about {count(parameters, 'parameter')} "
@@ -102,13 +102,19 @@ def overlap(facts: Facts) -> Finding | None:
     unsure = [c.number for c in facts.components if c.certainty is not None and c.certainty < UNCERTAIN]
     if unsure:
         told.append(f"Rows that are labelled with {components(unsure)} could nearly as well belong to others.")
-    certain = ""
+    certain, most = "", max(facts.components, key=lambda c: c.overlap)
     if facts.look is not None:
         seen = facts.look.seen
         share = percent(float(seen.posteriors.trace()) / seen.weight)
-        certain = f" On the average, a row has {share} of its probability in the component that it is labelled with."
+        certain = f" On the average, a row has {share} of its probability in the component that it is labelled with"
+        least = min((c for c in facts.components if c.certainty is not None), key=lambda c: c.certainty or 0.0)
+        certain += f"; rows of component {least.number} have least, {percent(least.certainty or 0.0)}."
     if not told:
-        return Finding(name, Verdict.FINE, f"Yes: no two of them are nearly the same.{certain}", uses=(Use.GROUPS,))
+        found = (
+            f"Yes: {components([most.number, most.nearest or 0])} overlap most, by {most.overlap:.2f}; from "
+            f"{OVERLAPPING} of 1 on they would be nearly the same.{certain}"
+        )
+        return Finding(name, Verdict.FINE, found, uses=(Use.GROUPS,))
     todo = (
         "Fewer components might do: compare numbers with gmmdask select. Where labels are uncertain, use probabilities "
         "(gmmdask predict --what proba)."
@@ -125,26 +131,27 @@ def shapes(facts: Facts) -> Finding | None:
     off = [c for c in all_of_them if c.gap is not None and c.gap > OFF + 1.6 / max(c.effective or 0.0, 1.0) ** 0.5]
     if not off:
         found = (
-            "Yes: rows are as far from the components that they belong to as rows of Gaussians are. Nowhere is more "
-            f"than {percent(OFF)} of a component's rows out of place."
+            "Yes: rows are as far from the components that they belong to as rows of Gaussians are. No component is "
+            f"farther than {percent(OFF)} from Gaussian."
         )
-        return Finding(name, Verdict.FINE, found, uses=(Use.GROUPS,))
+        return Finding(name, Verdict.FINE, found)
     worst = max(off, key=lambda c: c.gap or 0.0)
     found = (
-        f"Not all: of {of_weight(off)}, more than {percent(OFF)} of the rows are nearer or farther than those of a "
-        f"Gaussian are. The worst is component {worst.number}, with {percent(worst.gap or 0.0)} out of place."
+        f"Not all: {of_weight(off)} {'is' if len(off) == 1 else 'are'} more than {percent(OFF)} from Gaussian, and "
+        f"{worst.number} most, with {percent(worst.gap or 0.0)}: that is by how much the share of its rows within some "
+        "distance of its mean differs from a Gaussian's."
     )
     todo = (
-        "Take the components as groups, not as exact densities. More components follow such shapes more closely; "
-        "logarithms or arcsinh make skewed features more Gaussian."
+        "Take the components as groups, and densities as approximate. Transform features that are still skewed "
+        "(logarithm, arcsinh). If there are rows enough, more components follow such shapes more closely."
     )
     reason = f"{which(off, facts)} {'is' if len(off) == 1 else 'are'} not Gaussian"
-    return Finding(name, Verdict.CARE, found, todo, reason, (Use.GROUPS,))
+    return Finding(name, Verdict.CARE, found, todo, reason)
 
 
 def unlikely(facts: Facts) -> Finding | None:
     """How many rows are less likely than the mixture itself would have them."""
-    name, threshold = "Are there rows that the model does not explain?", facts.drawn.threshold(UNLIKELY)
+    name, threshold = "Are more rows unlikely than the model expects?", facts.drawn.threshold(UNLIKELY)
     if facts.look is not None:
         share, whose = facts.look.seen.unlikely, f"the {count(facts.look.rows, 'row')} that were looked at"
     elif "log_densities" in facts.told:
@@ -162,7 +169,7 @@ def unlikely(facts: Facts) -> Finding | None:
         "that option does: by the model alone, too many rows would be."
     )
     why = "There are outliers, or tails heavier than a Gaussian's."
-    reason = "some rows are less likely than the model explains"
+    reason = "more rows are unlikely than the model expects"
     return Finding(name, Verdict.CARE, f"Yes. {found} {why}", todo, reason, (Use.DENSITY,))
 
 
@@ -173,7 +180,7 @@ def scores(facts: Facts) -> Finding:
     if look is None:
         todo = "Give the report rows: gmmdask report MODEL DATA. Best are rows that the fit has not seen."
         found = "No rows were given to this report, so nothing was compared."
-        return Finding(name, Verdict.OPEN, found, todo, "it was held against no rows")
+        return Finding(name, Verdict.OPEN, found, todo, "it was compared with no rows")
     mean, error = look.seen.score, look.seen.score_error
     found = (
         f"The mean log density of {count(look.rows, 'row')} is {exact(mean)} nats per row (standard error "
@@ -183,11 +190,13 @@ def scores(facts: Facts) -> Finding:
         words = f"{sentence(found)} What it was in a fit, the model does not say."
         return Finding(name, Verdict.OPEN, words, reason="it says no score of a fit to compare with", uses=uses)
     off = mean - training
-    found += f"; in the fit it was {exact(training)}. The difference is {number(off, 2)}."
+    found += f"; in the fit, before its last step, it was {exact(training)}. The difference is {number(off, 2)}."
     if look.trained:
         if abs(off) <= DRIFT:
-            same = "These are the rows of the fit, so that says nothing of new ones."
-            return Finding(name, Verdict.FINE, f"Yes. {found} {same}", uses=uses)
+            same = "But these are the rows of the fit, so that says nothing of new ones."
+            todo = "Give the report rows that the fit has not seen: gmmdask report MODEL OTHER_DATA."
+            reason = "it was compared with the rows of the fit only"
+            return Finding(name, Verdict.OPEN, f"Yes. {found} {same}", todo, reason, uses)
         words = f"No. {found} Yet these are the rows of the fit: they have changed, or the model has."
         return Finding(name, Verdict.TROUBLE, words, "Fit again.", "rows or model have changed since the fit")
     if off >= -max(DRIFT, 4 * error):

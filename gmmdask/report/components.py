@@ -21,7 +21,8 @@ class Component:
     ----------
     rows : weight times the rows of the fit; None where these are not known.
     parameters : free ones of its mean and covariance; its share of what components have together.
-    narrowest, standardised : its smallest eigenvalue, in squared data units, and with every feature divided by its
+    narrowest : its smallest eigenvalue, in squared data units.
+    standardised, breadth : its smallest eigenvalue, and the root of the mean one, with every feature divided by its
         standard deviation over the whole mixture.
     nearest, overlap : the other component that it overlaps with most, and how much, from 0 to 1.
     standing_out : the features in which its mean is farthest from that of all rows, and how many standard deviations.
@@ -37,6 +38,7 @@ class Component:
     parameters: float
     narrowest: float
     standardised: float
+    breadth: float
     nearest: int | None
     overlap: float
     standing_out: tuple[tuple[str, float], ...]
@@ -45,6 +47,11 @@ class Component:
     outer: float | None = None
     gap: float | None = None
     effective: float | None = None
+
+    @property
+    def narrow(self) -> float:
+        """Its smallest standard deviation in any direction, of standardised features."""
+        return max(self.standardised, 0.0) ** 0.5
 
 
 def describe(mixture: Mixture, names: Sequence[str], rows: float | None, look: Look | None) -> list[Component]:
@@ -64,6 +71,7 @@ def describe(mixture: Mixture, names: Sequence[str], rows: float | None, look: L
     found = []
     for number in range(k):
         covariance = mixture.reordered([number]).dense_covariances()[0]
+        scaled = covariance / np.outer(scale, scale)
         nearest = int(np.argmax(overlap[number]))
         found.append(
             Component(
@@ -72,7 +80,8 @@ def describe(mixture: Mixture, names: Sequence[str], rows: float | None, look: L
                 None if rows is None else float(mixture.weights[number] * rows),
                 parameters,
                 float(np.linalg.eigvalsh(covariance)[0]),
-                float(np.linalg.eigvalsh(covariance / np.outer(scale, scale))[0]),
+                float(np.linalg.eigvalsh(scaled)[0]),
+                float(np.sqrt(np.diag(scaled).mean())),
                 nearest if k > 1 else None,
                 max(float(overlap[number, nearest]), 0.0),
                 standing_out(far[number], names),

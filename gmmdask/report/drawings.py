@@ -4,6 +4,7 @@ import base64
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from gmmdask.plot.pictures import MOST_MARGINALS, telling_features
 from gmmdask.plot.style import LEGEND_COMPONENTS, new_figure, panel_size, panels
 from gmmdask.report.examine import expected
 from gmmdask.report.findings import Facts
-from gmmdask.report.words import count, exact, joined, percent
+from gmmdask.report.words import count, exact, joined, number, percent
 
 DRAWN_ROWS = 20_000  # where no rows were given
 LONG = 24  # letters of a name of a feature that a picture has room for
@@ -40,17 +41,26 @@ def drawn(title: str, alt: str, caption: str, ax: Any, wide: bool = False) -> Dr
     return Drawing(title, alt, caption, uri, wide)
 
 
-def convergence(facts: Facts) -> Drawing | None:
-    """How the lower bound rose, if there were passes enough to see it."""
-    bounds = [row["lower_bound"] for row in facts.history]
+def convergence(facts: Facts) -> list[Drawing]:
+    """How the lower bound rose, and by how much from pass to pass, if there were passes enough to see it."""
+    bounds, others = [row["lower_bound"] for row in facts.history], facts.told.get("other_runs") or {}
     if len(bounds) < 2:
-        return None
+        return []
     alt = (
         f"A line: the lower bound goes from {exact(bounds[0])} nats per row in the first of {len(bounds)} passes to "
         f"{exact(bounds[-1])} in the last."
     )
-    caption = "Every pass makes the rows more likely under the model. A line that is flat in the end has converged."
-    return drawn("Convergence", alt, caption, plot.convergence(facts.history))
+    caption = "Every pass makes the rows more likely under the model."
+    if others:
+        alt += f" Thin lines of {count(len(others), 'other start')} end below it."
+        caption += " Thin grey lines are the other starts, which ended below."
+    found = [drawn("Convergence", alt, caption, plot.convergence(facts.history, others=others))]
+    gains = [after - before for before, after in pairwise(bounds)]
+    if max(gains) > 0:
+        alt = f"A line: the first pass gains {number(gains[0])} nats per row, the last {number(gains[-1])}."
+        caption = "What each pass gained, on a logarithmic scale: small steps may precede larger ones."
+        found.append(drawn("Gains", alt, caption, plot.gains(facts.history, others=others)))
+    return found
 
 
 CANDIDATES = {
@@ -124,7 +134,7 @@ def marginals(facts: Facts, names: Sequence[str], rows: np.ndarray) -> Drawing:
     which = "Every feature" if len(shown) == facts.mixture.d else f"The {len(shown)} features that differ most"
     caption = (
         f"{which}: the rows (filled), the model (thick line) and its components (coloured lines). Where the thick line "
-        "leaves the edge of the filled area, the model does not fit."
+        "leaves the edge of the filled area, the model does not follow the rows."
     )
     alt = f"Histograms of {joined([names[i] for i in shown], 16)} under curves of the model and its components."
     return drawn(

@@ -106,7 +106,9 @@ def convergence(facts: Facts) -> Finding:
     words, gain = ended(outcome), outcome.get("predicted_gain")
     match outcome.get("reason"):
         case "converged":
-            return Finding(name, Verdict.FINE, f"Yes. {words}")
+            return Finding(
+                name, Verdict.FINE, "Yes: it stopped by the rule that it was given, not by a limit of passes."
+            )
         case "max_iter":
             verdict = Verdict.CARE if gain is not None and gain < MUCH_TO_GAIN else Verdict.TROUBLE
             todo = "Fit again with a higher --max-iter, or go on from the checkpoint with --resume and more passes."
@@ -140,7 +142,7 @@ def restarts(facts: Facts) -> Finding | None:
         found = "Only one start was made. Fits of mixtures have many optima, and nothing tells how good this one is."
         return Finding(name, Verdict.CARE, found, again, "only one start was made", uses)
     others = [start for start in starts[1:] if not is_same(start, starts[0])]
-    found = f"{starts_in_words(facts, starts)} {ends_in_words(starts, others)}"
+    found = f"{starts_in_words(facts, starts)} {ends_in_words(starts, others, facts.rows)}"
     if len(others) < len(starts) - 1:
         return Finding(name, Verdict.FINE, found, uses=uses)
     alike = all(start["agreement"] >= SAME_LABELS for start in others)
@@ -169,18 +171,23 @@ def starts_in_words(facts: Facts, starts: Sequence[Mapping[str, float]]) -> str:
     return f"{count(n, 'start')} were run to their end."
 
 
-def ends_in_words(starts: Sequence[Mapping[str, float]], others: Sequence[Mapping[str, float]]) -> str:
+def ends_in_words(
+    starts: Sequence[Mapping[str, float]], others: Sequence[Mapping[str, float]], rows: float | None
+) -> str:
     """How many of them reached the best optimum, and where the others ended."""
     n, reached = len(starts), len(starts) - len(others)
     if not others:
         return f"All {n} reached the same optimum." if n > 2 else "Both reached the same optimum."
     who, give = ("others", "they give") if len(others) > 1 else ("other", "it gives")
     lead = "Only one" if reached == 1 else str(reached)
-    lower = span([starts[0]["score"] - start["score"] for start in others])
+    below = [starts[0]["score"] - start["score"] for start in others]
+    lower = f"{span(below)} nats per row" + (
+        "" if rows is None else f" ({span([rows * each for each in below])} in all)"
+    )
     agreement = span([start["agreement"] for start in others])
     return (
         f"{lead} of these {n} reached the best optimum that was found. The {who} ended "
-        f"{lower} nats per row below it; the labels that {give} to rows agree with those of the best by an adjusted "
+        f"{lower} below it; the labels that {give} to rows agree with those of the best by an adjusted "
         f"Rand index of {agreement} (1 is the same grouping, 0 no more than chance)."
     )
 
@@ -212,7 +219,8 @@ def overall(found: Sequence[Finding], use: Use) -> tuple[Verdict, str]:
         more = f" Care is asked for as well: {joined(care)}." if care else ""
         return Verdict.TROUBLE, f"not as it is, because {joined(trouble)}.{more}"
     if care:
-        return Verdict.CARE, f"with care, because {joined(care)}."
+        more = f" Besides, {joined(unknown)}." if unknown else ""
+        return Verdict.CARE, f"with care, because {joined(care)}.{more}"
     if unknown:
         return Verdict.OPEN, f"as far as could be checked, yes; but {joined(unknown)}."
     return Verdict.FINE, "yes, nothing on this page speaks against it."

@@ -17,7 +17,6 @@ from gmmdask.report.findings import Facts, Use, Verdict, ended, overall
 from gmmdask.report.words import count, exact, number, percent
 
 BADGES = {Verdict.FINE: "✓ fine", Verdict.CARE: "! care", Verdict.TROUBLE: "✗ trouble", Verdict.OPEN: "? open"}
-HEAVIEST = 5  # components that are put into sentences
 MOST_LISTED = 100  # entries of a list
 URGENCY = (Verdict.TROUBLE, Verdict.CARE, Verdict.OPEN, Verdict.FINE)
 SHAPES = {
@@ -62,6 +61,13 @@ WORDS = (
         "How far a row is from a component's mean, in standard deviations of the component in that direction. For "
         "Gaussian rows, its square follows a chi-square distribution with as many degrees of freedom as features.",
     ),
+    (
+        "from Gaussian",
+        "Of a component, the largest difference, over all distances from its mean, between the share of its rows "
+        "within a distance and the share that a Gaussian would have there (the distance of Kolmogorov and Smirnov).",
+    ),
+    ("kernel", "The code that evaluated the densities. Others give the same numbers but for rounding."),
+    ("digest", "A fingerprint: two that differ are of different values."),
     ("collapsed", "Of a component: so narrow in some direction that its density there has no meaning."),
 )
 
@@ -92,7 +98,7 @@ def render(facts: Facts, path: str) -> str:
         "selection": drawings.selection(facts),
         "selection_sentence": how_chosen(facts),
         "candidates": tables.candidates(selection) if selection else None,
-        "heaviest": list(heaviest(facts)),
+        "noise": noise(facts),
         "tables": [tables.components(facts), tables.means(facts)],
         "pictures": list(drawings.pictures(facts)),
         "provenance": list(provenance(facts, path)),
@@ -151,7 +157,7 @@ def how_it_ended(facts: Facts) -> str:
     if facts.look is None:
         return f"{words} This report saw the model alone, and no rows.".strip()
     rows = "the rows that it was fitted to" if facts.look.trained else "other rows than those of the fit"
-    seen = f"For this report it was held against {count(facts.look.rows, 'row')} of {facts.look.name}: {rows}."
+    seen = f"For this report it was compared with {count(facts.look.rows, 'row')} of {facts.look.name}: {rows}."
     return f"{words} {seen}".strip()
 
 
@@ -170,7 +176,9 @@ def how_fitted(facts: Facts) -> Iterator[str]:
             yield f"All variances were raised by {number(reg, 2)} (squared data units) to keep them from collapsing."
     if facts.history:
         last, seconds = facts.history[-1], sum(row["seconds"] for row in facts.history)
-        passes = f"{count(len(facts.history), 'pass', 'passes')} in {number(seconds)} s"
+        others = len(facts.told.get("other_runs") or {})
+        shared = f", which {count(others, 'other start')} shared" if others else ""
+        passes = f"{count(len(facts.history), 'pass', 'passes')} in {number(seconds)} s{shared}"
         yield f"After {passes}, the lower bound was {exact(last['lower_bound'])} nats per row."
     if outcome.get("took"):
         yield f"What each stage bought: {outcome['took']}"
@@ -182,26 +190,17 @@ def how_chosen(facts: Facts) -> str:
     if selection:
         return str(selection["sentence"])
     return (
-        f"Whoever made the fit asked for {count(facts.mixture.n_components, 'component')}; as far as the model says, "
-        "no other number was tried. The command gmmdask select compares many on the same rows."
+        f"Whoever made the fit asked for {count(facts.mixture.n_components, 'component')}; the model file names no "
+        "other number that was tried. The command gmmdask select compares many on the same rows."
     )
 
 
-def heaviest(facts: Facts) -> Iterator[str]:
-    """The heaviest components, as sentences."""
-    for component in sorted(facts.components, key=lambda c: -c.weight)[:HEAVIEST]:
-        far = [
-            f"{name} is {abs(by):.1f} standard deviations {'above' if by > 0 else 'below'} the mean of all rows"
-            for name, by in component.standing_out[:1]
-        ]
-        far += [f"{name} {abs(by):.1f} {'above' if by > 0 else 'below'}" for name, by in component.standing_out[1:]]
-        rows = "" if component.rows is None else f" ({count(component.rows, 'row')})"
-        how = ", ".join(far) or "close to the mean of all rows in every feature"
-        yield f"Component {component.number} holds {percent(component.weight)} of the weight{rows}: {how}."
-    if (noise := facts.mixture.noise) is not None:
-        yield f"Noise, which stands for outliers all over the range of the data, holds {percent(noise.weight)}."
-    if (rest := len(facts.components) - HEAVIEST) > 0:
-        yield f"{count(rest, 'lighter component')}: see the table."
+def noise(facts: Facts) -> str:
+    """How much is noise; "" of a mixture without."""
+    if facts.mixture.noise is None:
+        return ""
+    share = percent(facts.mixture.noise.weight)
+    return f"Noise, which stands for outliers all over the range of the data, holds {share}."
 
 
 def provenance(facts: Facts, path: str) -> Iterator[Group]:

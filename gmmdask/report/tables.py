@@ -14,6 +14,7 @@ from gmmdask.report.words import MINUS, count, exact, number, percent
 
 MOST_FEATURES = 20  # columns of means
 MOST_CANDIDATES = 100
+LEAST_OVERLAP = 0.005
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def components(facts: Facts) -> Table:
     columns = [
         Column("Weight"),
         Column("Stands out by", "text"),
-        Column("Narrowest variance"),
+        Column("Breadth"),
+        Column("Narrowest"),
         Column("Overlaps most with"),
     ]
     if facts.rows is not None:
@@ -72,20 +74,24 @@ def components(facts: Facts) -> Table:
         inner, outer = (number(float(np.sqrt(chi2.ppf(share, d)))) for share in (INNER, OUTER))
         columns += [
             Column("Certainty of labels"),
-            Column(f"Half of its rows within ({inner} if Gaussian)"),
-            Column(f"99 % within ({outer} if Gaussian)"),
-            Column("Out of place"),
+            Column(f"50 % within ({inner})"),
+            Column(f"99 % within ({outer})"),
+            Column("From Gaussian"),
         ]
     lead = (
         "A component stands out by the features in which its mean is farthest from that of all rows, in standard "
-        "deviations of these. Its narrowest variance is that in any direction, with every feature divided by its "
-        "standard deviation. Overlaps go from 0 to 1."
+        "deviations of these. With every feature divided by its standard deviation among all rows, its breadth is the "
+        "root mean square of its own standard deviations, and its narrowest the smallest of them in any direction. "
+        "Overlaps go from 0 to 1."
     )
+    if facts.rows is not None:
+        lead += " Rows are those of the fit, times the weight."
     if facts.look is not None:
         lead += (
-            " Rows lie within Mahalanobis distances, which are compared with those of a Gaussian's rows: out of place "
-            "is the largest difference of their shares within any distance."
+            " Shares of its rows lie within Mahalanobis distances (in brackets those of a Gaussian's rows); how far it "
+            "is from Gaussian is explained below."
         )
+
     return Table("Components, one a line", lead, columns, [line(component, facts) for component in facts.components])
 
 
@@ -96,10 +102,9 @@ def line(component: Component, facts: Facts) -> Row:
         cells.append(cell(component.rows, f"{component.rows or 0:,.0f}"))
     cells += [
         Cell(far or "nothing", far, words=True),
-        cell(component.standardised),
-        cell(
-            None if component.nearest is None else component.overlap, f"{component.nearest} ({component.overlap:.2f})"
-        ),
+        cell(component.breadth),
+        cell(component.narrow),
+        cell(None if component.nearest is None else component.overlap, overlap(component)),
     ]
     if facts.look is not None:
         cells += [
@@ -111,13 +116,22 @@ def line(component: Component, facts: Facts) -> Row:
     return Row(str(component.number), component.number, cells)
 
 
+def overlap(component: Component) -> str:
+    """The other one, and how much; none that is seen is none."""
+    return "none" if component.overlap < LEAST_OVERLAP else f"{component.nearest} ({component.overlap:.2f})"
+
+
 def means(facts: Facts) -> Table:
     """Means and standard deviations, of up to 20 features: those in which the components differ most."""
     mixture = facts.mixture
     shown = telling_features(mixture, MOST_FEATURES)
     deviations = np.sqrt(np.diagonal(mixture.dense_covariances(), axis1=1, axis2=2))
     rows = [
-        Row(str(k), k, [Cell(f"{number(mean[i])} ± {number(deviation[i], 2)}", float(mean[i])) for i in shown])
+        Row(
+            str(k),
+            k,
+            [Cell(f"{number(mean[i])} ±\N{NO-BREAK SPACE}{number(deviation[i], 2)}", float(mean[i])) for i in shown],
+        )
         for k, (mean, deviation) in enumerate(zip(mixture.means, deviations, strict=True))
     ]
     which = "of every feature"
@@ -182,7 +196,10 @@ def starts(found: Sequence[Mapping[str, float]]) -> Table:
         )
         for at, start in enumerate(found)
     ]
-    lead = "Where the starts ended that were run to their end. Agreement of labels is by the adjusted Rand index."
+    lead = (
+        "Where the starts ended that were run to their end, the best first. Agreement of labels is by the adjusted "
+        "Rand index."
+    )
     return Table("Starts", lead, columns, rows)
 
 

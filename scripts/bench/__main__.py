@@ -21,7 +21,7 @@ from report import section
 
 TRIALS = (
     *("speed", "out_of_core", "memory", "growth", "sizes", "shared", "cluster"),
-    *("passes", "selection", "stream", "rare", "outliers", "spark"),
+    *("passes", "selection", "true_k", "stream", "rare", "outliers", "spark"),
 )
 INTRODUCTION = """# Performance
 

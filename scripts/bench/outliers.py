@@ -28,8 +28,8 @@ COLUMNS = [
     ("fit", "fit", ""),
     ("rms", "rms z", ".2f"),
     ("mean", "mean z", ".2f"),
-    ("worst_mean", "largest mean |z| of a parameter", ".2f"),
-    ("largest", "largest |z|", ".2f"),
+    ("worst_mean", "largest absolute mean z of a parameter", ".2f"),
+    ("largest", "largest absolute z", ".2f"),
     ("noise", "weight of the noise", ".4f"),
 ]
 

@@ -1,9 +1,8 @@
 #!/usr/bin/env python
-"""Many candidates in shared passes, against fits of one after another; and how often the true K is found.
+"""Many candidates in shared passes, against fits of one after another.
 
 .venv/bin/python scripts/bench/selection.py                       # 30 candidates, 3 starts each, 1 GB of rows
 .venv/bin/python scripts/bench/selection.py --alone 2:31          # every one of them alone, too
-.venv/bin/python scripts/bench/selection.py --only truth          # only how often the true K is found
 """
 
 import argparse
@@ -12,7 +11,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from report import Table, options_of, write
 from sklearn.exceptions import ConvergenceWarning
 from stores import stored
@@ -30,26 +28,13 @@ from gmmdask.task import Data
 TEXT = """{candidates} candidates (`full`, K={least} to {most}), {n_init} starts each, on {n:,} rows of {d} features
 ({gigabytes:.2f} GB, uncompressed Zarr, cache="never"), K={k} in truth, {threads} threads. Passes are reads of all rows,
 the first look and the last one included. Alone are fits of single K by the same rule, with as many starts (8 are the
-least there), one run each: {alone}; "all alone" is their mean times the candidates.
-
-How often one standard error chooses the K that the rows were drawn from: {seeds} seeds, separated mixtures of two
-features, candidates from three fewer to three more."""
+least there), one run each; "all alone" is their mean times the candidates."""
 SHARED = [
     ("what", "what", ""),
     ("passes", "passes", ""),
     ("seconds", "seconds", ",.1f"),
     ("starts", "of these, starts", ",.1f"),
     ("chosen", "chosen K", ""),
-]
-TRUTH = [
-    ("k", "true K", ""),
-    ("n", "rows", ","),
-    ("starts", "starts", ""),
-    ("found", "found", ""),
-    ("bic", "by BIC", ""),
-    ("icl", "by ICL", ""),
-    ("seeds", "of seeds", ""),
-    ("seconds", "seconds each", ".1f"),
 ]
 
 
@@ -119,22 +104,6 @@ def shared(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str,
     return [first, *rows, guess], {**sizes, "passes_ratio": first["passes"] / slowest, "table": list(found.table_)}
 
 
-def rate(k: int, n: int, options: argparse.Namespace) -> dict[str, Any]:
-    """How often rules choose the true K."""
-    hits, seconds = {"one_standard_error": 0, "bic": 0, "icl": 0}, []
-    counts = range(max(1, k - 3), k + 4)
-    for seed in range(options.seeds):
-        rows = random_mixture(k, 2, "full", seed, options.separation).sample(n, np.random.default_rng(seed))[0]
-        known = {"n_init": options.n_init, "random_state": seed, "scheduler": Threads(options.threads)}
-        found: list[Selection] = []
-        seconds.append(seconds_of(lambda rows=rows, known=known, to=found: to.append(select(rows, counts, **known))))
-        for name in hits:
-            hits[name] += found[0].choices_[name]["components"] == k
-    told = {"found": hits["one_standard_error"], "bic": hits["bic"], "icl": hits["icl"]}
-    own = {"k": k, "n": n, "starts": options.n_init, "seeds": options.seeds}
-    return {**own, **told, "seconds": statistics.median(seconds)}
-
-
 def main() -> None:
     parser, counts = argparse.ArgumentParser(), Counts()
     numbers = lambda text: counts.convert(text, None, None)  # noqa: E731
@@ -146,24 +115,14 @@ def main() -> None:
     parser.add_argument("--alone", type=numbers, default="6,12,18,24,31", help="those that are fitted alone, too")
     parser.add_argument("--sample-rows", type=int)
     parser.add_argument("--n-init", type=int, default=3)
-    parser.add_argument("--truths", type=numbers, default="2,4,6,10", help="true K of the trials of finding it")
-    parser.add_argument("--truth-rows", type=numbers, default="20000,200000")
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--only", choices=["shared", "truth", "both"], default="both")
     parser.add_argument("--threads", type=int, default=available_cores())
-    tiny = {"rows": 20_000, "features": 2, "components": 3, "candidates": "2:4", "alone": "3", "n_init": 1, "seeds": 1}
-    options = options_of(__doc__, parser, {**tiny, "sample_rows": 2000, "truths": "2", "truth_rows": "4000"})
+    tiny = {"rows": 20_000, "features": 2, "components": 3, "candidates": "2:4", "alone": "3", "n_init": 1}
+    options = options_of(__doc__, parser, {**tiny, "sample_rows": 2000})
     warnings.simplefilter("ignore", ConvergenceWarning)
-    rows, told = shared(options) if options.only != "truth" else ([], {})
-    trials = (
-        [rate(k, n, options) for n in options.truth_rows for k in options.truths] if options.only != "shared" else []
-    )
-    least, most = options.candidates[0], options.candidates[-1]
-    known = {"n": 0, "d": 0, "k": 0, "gigabytes": 0, **told, "threads": options.threads, "seeds": options.seeds}
-    known |= {"candidates": len(options.candidates), "least": least, "most": most, "n_init": options.n_init}
-    text = TEXT.format(**known, alone=", ".join(map(str, options.alone)))
-    tables = [Table("", *table) for table in ((SHARED, rows), (TRUTH, trials)) if table[1]]
-    write(options, "selection", "Choosing K", text, tables, **told)
+    rows, told = shared(options)
+    known = {**told, "threads": options.threads, "candidates": len(options.candidates), "n_init": options.n_init}
+    text = TEXT.format(**known, least=options.candidates[0], most=options.candidates[-1])
+    write(options, "selection", "Choosing K", text, [Table("", SHARED, rows)], **told)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """What every covariance family has to keep."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gmmdask.algorithms import Batch
+from gmmdask.container import pack, unpack
 from gmmdask.covariance import Family
 from gmmdask.covariance._base import Array
 from gmmdask.estep import available
@@ -84,6 +87,14 @@ class FamilyTests(SlopeTests):
             z = x - mixture.means[k][:, None]
             wanted = -0.5 * np.einsum("ib,ij,jb->b", z, np.linalg.inv(covariance), z)
             np.testing.assert_allclose(found[k], wanted, rtol=1e-10, atol=1e-10)
+
+    @LAW
+    @given(data=st.data())
+    def test_files_give_back_what_arithmetic_has_made(self, data: st.DataObject) -> None:
+        given, arrays = data.draw(mixtures(self.covariance_type)), dict[str, Array]()
+        mixture = replace(given, covariances=0.5 * given.covariances)
+        back = unpack(pack(mixture, arrays), arrays, {"Mixture": Mixture})
+        assert back.digest == mixture.digest
 
     @LAW
     @given(data=st.data())
