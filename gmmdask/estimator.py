@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,22 +10,21 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from gmmdask.algorithms import ALGORITHMS, Algorithm, Batch, Squarem, Stochastic
+from gmmdask.algorithms import Algorithm, Stochastic
+from gmmdask.asked import asked, begun
 from gmmdask.compiled import fast_kernel
+from gmmdask.conversions import ConvertibleMixture
 from gmmdask.densities import check_names
 from gmmdask.ending import Fitted
 from gmmdask.execution import one_thread, open_executor, setting
-from gmmdask.fitted import FittedMixture
 from gmmdask.job import Job
 from gmmdask.outcome import Callback
-from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, bytes_of, check_stream, reg_covar_under
+from gmmdask.parameters import CONSTRAINTS, DEFAULT_REG_COVAR, check_stream
 from gmmdask.place import Place
-from gmmdask.planning import sample_sizes
 from gmmdask.record import is_of
-from gmmdask.settings import BY_NAME, Settings
+from gmmdask.settings import Settings
 from gmmdask.sources import DataError, Source, open_source
 from gmmdask.sources.weights import weighted
-from gmmdask.start import Start
 from gmmdask.stream import Stream
 from gmmdask.verbose import teller
 
@@ -36,7 +34,7 @@ NOT_CONVERGED = (
 )
 
 
-class GaussianMixture(FittedMixture):
+class GaussianMixture(ConvertibleMixture):
     """Gaussian mixture, fitted out of core by expectation maximisation.
 
     Takes scikit-learn's parameters with scikit-learn's meaning; data may be NumPy, dask, Zarr or xarray arrays, pandas,
@@ -237,7 +235,7 @@ class GaussianMixture(FittedMixture):
         algorithm = self.algorithm if isinstance(self.algorithm, Stochastic) else Stochastic()
         state = self.random_state
         seed = int(state) if isinstance(state, Integral) else int(check_random_state(state).randint(2**31))
-        start = self._start(d, self.warm_start and hasattr(self, "means_"))
+        start = begun(self, d)
         kernel = fast_kernel(setting("kernel"))
         return Stream(start, algorithm, float(self.reg_covar), int(self.n_init), seed, self.sample_rows, kernel)
 
@@ -250,49 +248,7 @@ class GaussianMixture(FittedMixture):
 
     def settings(self, source: Source) -> Settings:
         """What a fit of these data is asked for."""
-        warm = self.warm_start and hasattr(self, "means_")
-        start = self._start(source.d, warm)
-        state = self.random_state
-        if state is not None:
-            state = int(state) if isinstance(state, Integral) else check_random_state(state)
-        bounds = tuple(self.lower_bounds_[-3:]) if warm else ()
-        n_init, sample_rows = 1 if warm else int(self.n_init), self.sample_rows
-        limit, sample_rows = bytes_of(self.memory_limit), None if sample_rows is None else int(sample_rows)
-        kernel = fast_kernel(setting("kernel"))
-        known = (reg_covar_under(self.prior, self.reg_covar), n_init, state, limit, sample_rows, bounds, kernel)
-        by_name = {name: getattr(self, name) for name in ("cache", *BY_NAME)}
-        settings = Settings(start, Batch(), *known, **by_name)
-        whole = source.n <= sample_sizes(source, settings)[0]
-        return replace(settings, algorithm=self._algorithm(whole))
-
-    def _algorithm(self, whole: bool) -> Algorithm:
-        """What the parameters name, for data that fits in the sample (`whole`) or does not."""
-        algorithm = self.algorithm
-        if isinstance(algorithm, str):
-            stop = ("gain" if whole else "predicted") if self.stop == "auto" else self.stop
-            algorithm = ALGORITHMS[algorithm].of(tol=float(self.tol), max_iter=int(self.max_iter), stop=stop)
-        if not isinstance(algorithm, Batch):
-            if self.accelerate == "squarem":
-                raise ValueError(f"accelerate='squarem' goes with algorithm='em', not with {self.algorithm!r}.")
-            return algorithm
-        plain = isinstance(self.algorithm, Algorithm) or whole
-        return algorithm if self.accelerate is None or (self.accelerate == "auto" and plain) else Squarem(algorithm)
-
-    def _start(self, d: int, warm: bool) -> Start:
-        """The start: where the last fit ended, or as the parameters have it."""
-        k = int(self.n_components)
-        if warm:
-            k = min(k, len(self.means_)) if self.empty == "drop" else k  # what was dropped stays so
-            now, then = (k, d, self.covariance_type), (*self.means_.shape, self.mixture_.covariance_type)
-            if now != then:
-                raise ValueError(
-                    f"warm_start=True goes on from the last fit, of (components, features, covariance_type) = {then}, "
-                    f"which does not fit {now}. Set warm_start=False to begin anew."
-                )
-            weights = self.weights_ if self.noise or not self.noise_weight_ else self.weights_ / self.weights_.sum()
-            return Start(self.covariance_type, k, self.init_params, weights, self.means_, self.precisions_)
-        given = (self.weights_init, self.means_init, self.precisions_init)
-        return Start.checked(self.covariance_type, k, d, self.init_params, *given)
+        return asked(self, source)
 
     def _accept(self, fitted: Fitted) -> Self:
         self.stream_ = None

@@ -34,9 +34,8 @@ from gmmdask.run import Run
 from gmmdask.testing import reference
 from gmmdask.testing.contracts import AlgorithmTests
 from gmmdask.testing.contracts.algorithm import PLAN
-from gmmdask.testing.contracts.family import random_frame
+from gmmdask.testing.contracts.sums import assert_e_steps_agree, random_frame, rows_of
 from gmmdask.testing.passes import (
-    assert_stats_agree,
     data_of,
     e_step,
     fit_data,
@@ -49,7 +48,6 @@ from gmmdask.testing.passes import (
 from gmmdask.testing.strategies import (
     LAW,
     covariance_types,
-    cuts,
     generators,
     mixtures,
     random_mixture,
@@ -97,19 +95,11 @@ def test_an_e_step_agrees_with_the_reference(
     mixture = data.draw(mixtures(kind))
     frame = random_frame(mixture.family, rng, mixture.d)
     inside = data.draw(row_arrays(mixture.d))
-    back = np.diag(frame.inverse) if frame.inverse.ndim == 1 else frame.inverse
-    rows = inside @ back.T + frame.origin
+    rows = rows_of(inside, frame)
     noise = Noise(rng.uniform(0.01, 0.9), rows.min(axis=0), rows.max(axis=0), frame.log_det)
     mixture = with_noise(mixture, noise, noise.weight)
     weights = data.draw(row_weights(len(rows))) if weighted else None
-    pieces = data.draw(cuts(len(rows)))
-    at = data.draw(st.integers(1, len(pieces)))
-    stats = e_step(rows, mixture, kernel, frame, pieces[:at], weights)
-    if pieces[at:]:
-        stats += e_step(rows, mixture, kernel, frame, pieces[at:], weights)
-    zero = np.zeros_like(mixture.means)
-    sums = reference.statistics(inside, parameters_of(mixture), zero, weights, np.longdouble)
-    assert_stats_agree(stats.about(zero), sums, 1e-11)
+    stats = assert_e_steps_agree(data, mixture, inside, kernel, frame, weights)
     mass, first, second = stats.totals()
     w = np.ones(len(rows)) if weights is None else weights
     np.testing.assert_allclose(mass, w.sum(), rtol=1e-12)

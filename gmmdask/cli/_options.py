@@ -1,6 +1,6 @@
 """Options that several commands share, and what they open."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -155,18 +155,17 @@ def open_weighted(data: str, options: dict[str, Any]) -> Any:
     from gmmdask.sources import is_parquet
     from gmmdask.sources.weights import open_weights, weighted
 
-    missing, weights, column = (options[name] for name in ("accept_missing", "weights", "weights_column"))
-    source = open_data(data, missing, options["columns"])
+    source, weights, column = open_data(data, options), options["weights"], options["weights_column"]
     if column is not None and not (weights is not None and is_parquet(weights)):
         raise click.UsageError("--weights-column needs --weights: the Parquet files that the column is in.")
     if weights is None:
         return source
     chosen = {} if column is None else {"columns": [column]}
-    return weighted(source, open_weights(weights, **chosen, **how_to_open(weights, missing)))
+    return weighted(source, open_weights(weights, **chosen, **how_to_open(weights, options)))
 
 
-def open_data(data: str, accept_missing: bool, columns: str | None = None) -> Any:
-    """The source that a DATA argument names.
+def open_data(data: str, options: Mapping[str, Any]) -> Any:
+    """The source that a DATA argument and the options of `how_to_read` name.
 
     Raises
     ------
@@ -175,22 +174,24 @@ def open_data(data: str, accept_missing: bool, columns: str | None = None) -> An
     """
     from gmmdask.sources import is_parquet, open_source
 
+    columns = options["columns"]
     if is_parquet(data):
         return open_source(data, columns=None if columns is None else columns.split(","))
     if columns is not None:
         raise click.UsageError(f"--columns: {data} has no named columns; only those of Parquet files can be chosen.")
-    return open_source(data, **how_to_open(data, accept_missing))
+    return open_source(data, **how_to_open(data, options))
 
 
-def how_to_open(data: str, accept_missing: bool) -> dict[str, Any]:
+def how_to_open(data: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of the source of a path: only Zarr arrays have chunks that could be missing."""
     from gmmdask.sources import is_parquet, is_path
 
-    return {"accept_missing": True} if accept_missing and not (is_path(data, ".npy") or is_parquet(data)) else {}
+    chunked = not (is_path(data, ".npy") or is_parquet(data))
+    return {"accept_missing": True} if options["accept_missing"] and chunked else {}
 
 
-def open_where(scheduler: str | None, scheduler_file: str | None, workers: int | None, threads: int | None) -> Any:
-    """The executor that the options name; else the current Dask client, if a script has made one, or local threads.
+def open_where(options: Mapping[str, Any]) -> Any:
+    """The executor that the options of `where_to_run` name; else the current Dask client, or local threads.
 
     Raises
     ------
@@ -199,8 +200,9 @@ def open_where(scheduler: str | None, scheduler_file: str | None, workers: int |
     """
     from gmmdask.execution import Threads, open_executor
 
-    given = [o for o in (scheduler, scheduler_file, workers, threads) if o is not None]
-    if len(given) > 1:
+    names = ("scheduler", "scheduler_file", "workers", "threads")
+    scheduler, scheduler_file, workers, threads = places = [options[name] for name in names]
+    if sum(place is not None for place in places) > 1:
         raise click.UsageError("--scheduler, --scheduler-file, --workers and --threads exclude each other.")
     certificates = trusted(scheduler, scheduler_file)
     if workers is not None:

@@ -19,7 +19,7 @@ COLOURS = {"fine": "green", "advice": "yellow", "change": "red"}
 @how_to_read
 @where_to_run
 @log_format
-def command(data: str | None, scheduler: str | None, scheduler_file: str | None, **options: Any) -> None:
+def command(data: str | None, **options: Any) -> None:
     """Check the machines, a cluster, and DATA: versions, access, chunks, speed, order, and memory for -k components.
 
     Exits with 3 if something must be changed before a fit; advice alone is no error.
@@ -30,11 +30,11 @@ def command(data: str | None, scheduler: str | None, scheduler_file: str | None,
     found, source = [], None
     if data is not None:
         try:
-            source = open_data(data, options["accept_missing"], options["columns"])
+            source = open_data(data, options)
         except DataError as error:
             found.append(Finding("data", Verdict.CHANGE, str(error)))
     settings = None if options["components"] is None else settings_of(options)
-    executor = open_where(scheduler, scheduler_file, options["workers"], options["threads"])
+    executor = open_where(options)
     try:
         found += examine(executor, source, settings)
     finally:

@@ -84,7 +84,7 @@ def command(data: str, output: str, **options: Any) -> None:
         mixture = estimator(options, reporter)
         own = options["overwrite"] or (bool(resume) and is_own(output, mixture, source))
         check_output([output], own, resume, options["checkpoint"], source, mixture.settings)
-        where = open_where(*(options[name] for name in ("scheduler", "scheduler_file", "workers", "threads")))
+        where = open_where(options)
         if options["dry_run"]:
             show(planned(source, mixture.settings(source), where), options["log_format"])
             return

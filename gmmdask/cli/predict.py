@@ -45,9 +45,9 @@ def command(data: str, model: str, output: str, what: str, overwrite: bool, resu
 
     found, threshold = load_model(model), None
     missing = found.missing if options["missing"] is None else options["missing"] == "em"
-    source = open_data(data, options["accept_missing"], options["columns"])
+    source = open_data(data, options)
     check_names(found.feature_names, source)
-    where = open_where(*(options[name] for name in ("scheduler", "scheduler_file", "workers", "threads")))
+    where = open_where(options)
     with where as executor, Reporter(options["log_format"]) as reporter:
         if options["outliers"] is not None:
             threshold = threshold_of(found, options, executor, missing)
@@ -78,6 +78,6 @@ def threshold_of(model: Any, options: dict[str, Any], executor: Any, missing: bo
 
     if options["reference"] is None:
         return Quantiles.told_by(model.provenance).threshold(options["outliers"])
-    reference = open_data(options["reference"], options["accept_missing"], options["columns"])
+    reference = open_data(options["reference"], options)
     check_names(model.feature_names, reference)
     return reference_quantiles(model.mixture, reference, executor, missing).threshold(options["outliers"])

@@ -34,8 +34,7 @@ def command(model: str, data: str | None, output: str, overwrite: bool, log_form
         raise click.UsageError("--columns, --accept-missing and --weights say how to read DATA: give it.")
     read = [model, *([] if source is None else addresses(source))]
     check_outputs([output], overwrite, inputs=read)
-    places = (options[name] for name in ("scheduler", "scheduler_file", "workers", "threads"))
-    where = None if source is None else open_where(*places)
+    where = None if source is None else open_where(options)
     page = report(found, model, source, where)
     with replacing([output]) as (place,):
         place.write_text(page, encoding="utf-8")

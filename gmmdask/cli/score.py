@@ -37,7 +37,7 @@ def command(data: str, model: str, log_format: str, **options: Any) -> None:
     found = load_model(model)
     mixture, source = found.mixture, open_weighted(data, options)
     check_names(found.feature_names, source)
-    with open_where(*(options[name] for name in ("scheduler", "scheduler_file", "workers", "threads"))) as executor:
+    with open_where(options) as executor:
         missing = found.missing if options["missing"] is None else options["missing"] == "em"
         total, weight = total_score(mixture, source, executor, missing)
     p = mixture.n_parameters

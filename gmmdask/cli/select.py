@@ -88,7 +88,7 @@ def command(data: str, output: str, table: str | None, **options: Any) -> None:
         own = options["overwrite"] or (bool(resume) and is_own(output, settings, source))
         outputs = [output] if table is None else [output, table]
         check_output(outputs, own, resume, options["checkpoint"], source, lambda _: settings)
-        where = open_where(*(options[name] for name in ("scheduler", "scheduler_file", "workers", "threads")))
+        where = open_where(options)
         if options["dry_run"]:
             show(planned(source, settings, where), form)
             return

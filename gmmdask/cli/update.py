@@ -32,13 +32,8 @@ def command(
     output: str,
     reg_covar: float | None,
     overwrite: bool,
-    accept_missing: bool,
-    columns: str | None,
-    scheduler: str | None,
-    scheduler_file: str | None,
-    workers: int | None,
-    threads: int | None,
     log_format: str,
+    **options: Any,
 ) -> None:
     """Read each DATA once, add saved statistics, subtract expired ones, and write the model of one M-step over all.
 
@@ -56,7 +51,7 @@ def command(
     for names in (data, add, minus):
         if len(set(names)) < len(names):
             raise click.UsageError(f"{', '.join(names)}: a name occurs twice; its rows would count twice.")
-    sources = [open_data(name, accept_missing, columns) for name in data]
+    sources = [open_data(name, options) for name in data]
     outputs = [path for path in (output, write_statistics) if path is not None]
     check_outputs(outputs, overwrite, inputs=[address for source in sources for address in addresses(source)])
     given = load_model(model)
@@ -68,7 +63,7 @@ def command(
     for path, statistics in zip((*add, *minus), saved, strict=True):
         with naming(path):
             nothing.check_adds(statistics)  # before rows are read
-    with open_where(scheduler, scheduler_file, workers, threads) as executor:
+    with open_where(options) as executor:
         added += [nothing.over(source, executor) for source in sources]
     total = sum(added, nothing)
     for path, statistics in zip(minus, expired, strict=True):

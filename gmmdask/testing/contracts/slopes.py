@@ -1,19 +1,17 @@
 """What a family's derivatives have to keep: of the likelihood, of priors, in every coordinate."""
 
-from typing import ClassVar
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmmdask.covariance import FAMILIES, Family
 from gmmdask.covariance._base import Array
 from gmmdask.estep import available
 from gmmdask.frame import Conjugate, Prior
 from gmmdask.gradients import gradient, mixture_at
 from gmmdask.mstep import m_step
 from gmmdask.testing import reference
+from gmmdask.testing.contracts.sums import OfFamily
 from gmmdask.testing.passes import (
     e_step,
     identity_frame,
@@ -31,14 +29,8 @@ from gmmdask.testing.strategies import (
 kernels = st.sampled_from(available())
 
 
-class SlopeTests:
-    """A subclass sets `covariance_type`, a key of `FAMILIES`."""
-
-    covariance_type: ClassVar[str]
-
-    @property
-    def family(self) -> Family:
-        return FAMILIES[self.covariance_type]
+class SlopeTests(OfFamily):
+    """Of gradients."""
 
     @settings(LAW, max_examples=8)
     @given(data=st.data(), rng=generators, concentration=st.sampled_from([1.0, 1.5, 20.0]), penalised=st.booleans())
