@@ -50,9 +50,10 @@ def check_names(wanted: Sequence[str] | None, source: Source) -> None:
     ]
     if not any(told):
         told = ["Feature names must be in the same order as they were in fit.\n"]
+    remedy = f" Choose them: columns= (--columns {','.join(wanted)})." if set(wanted) <= set(found) else ""
     raise ValueError(
         f"The feature names should match those that were passed during fit.\n{''.join(told)}"
-        f"{source.name} has {shown(found)}, expected {shown(wanted)}."
+        f"{source.name} has {shown(found)}, expected {shown(wanted)}.{remedy}"
     )
 
 

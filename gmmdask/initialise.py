@@ -77,6 +77,8 @@ def one_start(
     if start.complete:
         return with_noise(frame.mixture_in(start.completed(None)), prior.noise)
     rows, weights, share = without_noise(start.n_components, rows, weights, prior)
+    if gaussian is not None:
+        rows, weights = with_values(start.n_components, rows, weights)
     whitened = start.method == "kmeans-whitened"
     seen = without_gaps(rows, frame, gaussian)
     seen = frame.points_in(seen.astype(np.float64)) if whitened else seen
@@ -104,6 +106,14 @@ def without_noise(
     if weights is None:
         return rows[~empty], None, float(empty.mean())
     return rows[~empty], weights[~empty], float(weights[empty].sum() / weights.sum())
+
+
+def with_values(k: int, rows: np.ndarray, weights: Array | None) -> tuple[np.ndarray, Array | None]:
+    """Rows (m, d) and weights (m,) of rows that have any value: the others, filled alike, would look like a cluster."""
+    some = ~np.isnan(rows).all(axis=1)
+    if some.all() or some.sum() < k:
+        return rows, weights
+    return rows[some], None if weights is None else weights[some]
 
 
 def without_gaps(rows: np.ndarray, frame: Frame, gaussian: Mixture | None) -> np.ndarray:

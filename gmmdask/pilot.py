@@ -237,9 +237,9 @@ def first_look(
             f"{data.source.name}: Input contains {what} (or numbers beyond {LARGEST:g}) in {found.n_bad} of {n} rows, "
             f"the first in row {found.first_bad} (storage chunk {chunk}). Drop or impute these rows first.{remedy}"
         )
+    drawn, order = found.sample, (found.order_ratio, found.is_sorted)
     if missing:
         found = replace(found, moments=moments_of(found.moments, data.source.name))
-    drawn, order = found.sample, (found.order_ratio, found.is_sorted)
     low, high = (found.low, found.high) if box else (None, None)
     if weights is None:
         first = drawn.smallest(sample_rows)

@@ -58,6 +58,12 @@ class Publisher:
         """Of recent rows, nats per row; None before there are any."""
         return self.stream.score if self.stream.seen[1] else None
 
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """Of the columns that the feed chose, if they have names."""
+        columns = self.state.position.get("columns")
+        return None if columns is None else tuple(columns)
+
     def publish(self, now: bool = False) -> None:
         """Writes the model, if there is one and it is time, or `now`."""
         due = now or time.monotonic() - self.at >= self.every
@@ -69,7 +75,7 @@ class Publisher:
             "versions": versions(),
             **({"run_id": self.run_id} if self.run_id else {}),
         }
-        save_model(self.path, Model(self.stream.mixture, provenance, self.state))
+        save_model(self.path, Model(self.stream.mixture, provenance, self.state, self.feature_names))
         self.news, self.at = False, time.monotonic()
         self.emit(Published("stream", self.path, self.stream.taken, self.score))
 

@@ -81,7 +81,8 @@ def refined(mixture: Mixture, start: Start, ground: Ground, seed: int, emit: Cal
     """The mixture after all moves that raise its score, fitted to the sample; as it is, if there are none.
 
     The score is the mean log density of the held-out rows; where these are the sample, because that is all rows, it is
-    the objective of a fit, with the log prior.
+    the objective of a fit, with the log prior. Otherwise that objective, of the sample, must not fall either: a single
+    held-out row far from all others would be worth the loss of a cluster.
     """
     began, moves, arena = time.perf_counter(), 0, ground.thinned(start, START_FACTOR)
     if ground.held_out is ground.sample:
@@ -93,7 +94,7 @@ def refined(mixture: Mixture, start: Start, ground: Ground, seed: int, emit: Cal
         found = best_move(current, arena, random)
         following = None if found is None else fitted(found[1], ground, TO_THE_END)
         risen = -np.inf if following is None else objective(following, ground)
-        if found is None or following is None or risen < score + LEAST_GAIN:
+        if found is None or following is None or risen < score + LEAST_GAIN or falls(current, following, ground):
             break
         emit(ComponentsMoved("start", found[0].merged, found[0].split, risen, risen - score))
         mixture, current, score, moves = following, following, risen, moves + 1
@@ -111,6 +112,12 @@ def objective(mixture: Mixture, ground: Ground) -> float:
     return score + ground.prior.log_density(mixture) / ground.prior.weight if whole else score
 
 
+def falls(before: Mixture, after: Mixture, ground: Ground) -> bool:
+    """Whether the sample itself speaks against a move."""
+    of_sample = replace(ground, held_out=ground.sample)
+    return objective(after, of_sample) < objective(before, of_sample)
+
+
 def fitted(mixture: Mixture, ground: Ground, algorithm: Algorithm) -> Mixture | None:
     """The mixture after an algorithm has run on the sample; None if a component collapsed."""
     try:
@@ -123,7 +130,7 @@ def best_move(mixture: Mixture, arena: Ground, random: np.random.RandomState) ->
     """The best of the few moves that promise most, after some laps of EM; None if there are none."""
     algorithm = Squarem(Batch(tol=LEAST_GAIN, max_iter=TRIAL_LAPS, stop="predicted"))
     tried = [(move, fitted(move.mixture(arena.prior), arena, algorithm)) for move in proposals(mixture, arena, random)]
-    found = [(move, trial) for move, trial in tried if trial is not None]
+    found = [(move, trial) for move, trial in tried if trial is not None and not falls(mixture, trial, arena)]
     return found[ranked([objective(trial, arena) for _, trial in found])[0]] if found else None
 
 

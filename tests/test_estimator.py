@@ -137,6 +137,15 @@ def test_a_collapsed_component_is_an_error_that_names_it() -> None:
 
 
 @pytest.mark.parametrize("covariance_type", FAMILIES)
+def test_one_row_that_is_far_in_all_features_is_no_change_of_the_data(covariance_type: str) -> None:
+    """Where it makes nearly all of the covariance, the others' part of it is known to few digits."""
+    rows = np.r_[np.random.default_rng(0).normal(size=(20_000, 3)), [[1e8] * 3]]
+    found = GaussianMixture(1, covariance_type=covariance_type).fit(rows)
+    theirs = Oracle(1, covariance_type=covariance_type).fit(rows)
+    assert found.lower_bound_ == pytest.approx(theirs.lower_bound_, rel=1e-6)
+
+
+@pytest.mark.parametrize("covariance_type", FAMILIES)
 @pytest.mark.parametrize(("offset", "dtype"), [(1e3, "f8"), (1e5, "f8"), (1e8, "f8"), (1e3, "f4")])
 def test_offsets_do_not_move_the_fit(offset: float, dtype: str, covariance_type: str) -> None:
     rng = np.random.default_rng(0)

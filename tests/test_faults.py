@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from gmmdask import GaussianMixture, container, place
 from gmmdask.checkpoint import Checkpoint
 from gmmdask.cli import main
-from gmmdask.cli._progress import describe
+from gmmdask.cli._sentences import sentence
 from gmmdask.container import PREFIX, SCHEMA, FileError
 from gmmdask.model_file import Model, load_model, save_model
 from gmmdask.outcome import CheckpointWritten, Event, PassDone, PilotDone, Resumed
@@ -291,7 +291,7 @@ def test_a_resumed_fit_says_what_is_behind_and_in_which_file(tmp_path: Path, beh
     assert f"The checkpoint {tmp_path / 'c'} is kept: --resume goes on from it" in raised.value.__notes__[-1]
     estimator(tmp_path / "c", callbacks=(told.append,)).fit(ROWS, resume=True)
     (resumed,) = (event for event in told if isinstance(event, Resumed))
-    assert describe(resumed, 6) == f"resuming after {behind}, from {tmp_path / 'c'}"
+    assert sentence(resumed, 6) == f"resuming after {behind}, from {tmp_path / 'c'}"
     assert told.index(resumed) == 0
     assert [event.lap for event in told if isinstance(event, PassDone)] == list(range(1 + (resumed.lap or 0), 7))
 

@@ -30,7 +30,7 @@ from gmmdask.kernels import MISSING
 from gmmdask.mixture import Mixture
 from gmmdask.moments import Observed
 from gmmdask.outcome import Event, PassDone
-from gmmdask.pilot import Pilot
+from gmmdask.pilot import Pilot, first_look
 from gmmdask.run import Run
 from gmmdask.selfcheck import ChangedData, Expected
 from gmmdask.sources import ArraySource, DataError
@@ -190,6 +190,20 @@ def test_the_order_of_rows_is_told_as_without_gaps(share: float) -> None:
         found = Pilot(3, np.dtype(np.float64), 0, 0, missing=True)(blocks)
         assert low < found.order_ratio < high
         assert found.is_sorted == (low > 1)
+        data = data_of(with_gaps(rng, rows[order], share))
+        assert first_look(data, 0, 100, 0, missing=True).is_sorted == (low > 1)
+
+
+@pytest.mark.parametrize("sample_rows", [None, 700])
+def test_rows_without_any_value_do_not_shape_the_start(sample_rows: int | None) -> None:
+    rng = np.random.default_rng(0)
+    means = 8 * rng.normal(size=(3, 3))
+    rows = with_gaps(np.random.default_rng(3), means[rng.integers(3, size=2000)] + rng.normal(size=(2000, 3)), 0.3)
+    rows[::7] = np.nan
+    full = rows[~np.isnan(rows).all(axis=1)]
+    settings = {"missing": "em", "random_state": 0, "n_init": 4, "sample_rows": sample_rows}
+    found, wanted = (GaussianMixture(3, **settings).fit(given).score(full) for given in (rows, full))
+    assert found == pytest.approx(wanted, abs=0.01)
 
 
 # --- fits ------------------------------------------------------------------------------------------------------

@@ -224,6 +224,8 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, name: str) -> None:
 
 
 def test_files_may_differ_in_columns_that_are_not_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no option column for .*: expected columns"):
+        open_source(differing(tmp_path, x2=ROWS[:, 2]), column="x2")
     source = open_source(differing(tmp_path, x2=ROWS[:, 2], other=ROWS[:, 0]), columns=["x2", "x0"])
     assert np.concatenate(list(source.read(0, 2000))).tobytes() == np.tile(ROWS[:, [2, 0]], (2, 1)).tobytes()
 
@@ -325,6 +327,9 @@ def test_commands_read_the_columns_that_are_named(tmp_path: Path) -> None:
     np.testing.assert_allclose(fitted.means_, ours.means_[order], rtol=1e-9)
     assert fitted.provenance_["data"]["columns"] == ["x1", "x0"]
     run(0, "predict", path, "-m", model, "-o", out, "--columns", "x1,x0")
+    assert "Choose them: columns= (--columns x1,x0)." in run(3, "predict", path, "-m", model, "-o", out)
+    np.save(tmp_path / "nameless.npy", ROWS[:9, 1::-1])
+    assert "UserWarning" not in run(0, "score", tmp_path / "nameless.npy", "-m", model)
     labels = fitted.predict(open_source(path, columns=["x1", "x0"]))
     np.testing.assert_array_equal(zarr.open_array(out / "labels", mode="r")[:], labels)
     run(0, "score", path, "-m", model, "--columns", "x1,x0")

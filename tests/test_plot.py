@@ -189,6 +189,14 @@ def test_convergence_keeps_other_runs_in_the_background():
     np.testing.assert_array_equal(other.get_xydata(), [[1, -3], [2, -2]])
 
 
+def test_many_axes_are_saved_too(tmp_path):
+    rows, _, mixture = fitted(2, 2)
+    for at, axes in enumerate((pairs(rows, mixture), plot.marginals(rows, mixture))):
+        style.save(axes, tmp_path / f"{at}.png")
+        assert (tmp_path / f"{at}.png").read_bytes().startswith(b"\x89PNG")
+        assert style.svg(axes).startswith("<?xml")
+
+
 def test_axes_are_saved_with_the_whole_figure(tmp_path):
     figure = style.new_figure(3, 2)
     ax = convergence([{"lap": 1, "lower_bound": -1.0}], figure.subfigures(1, 2)[0].add_subplot())

@@ -446,6 +446,7 @@ def test_how_to_read_is_heeded(tmp_path: Path) -> None:
     pq.write_table(pa.table({"word": ["a"] * N, "y": ROWS[:, 1], "x": ROWS[:, 0]}), folder / "0.parquet")
     assert "columns=[...] (--columns a,b,c)" in failed(3, folder, "-o", tmp_path / "n", *SET)
     done(folder, "-o", tmp_path / "n", "--columns", "x,y")
+    assert load_model(tmp_path / "n").feature_names == ("x", "y")
     assert taken(tmp_path / "n").position["columns"] == ["x", "y"]
 
 

@@ -85,6 +85,18 @@ def test_in_memory_they_never_end_lower(seed: int, prior: str | None) -> None:
         assert found.means_.tobytes() == plain.means_.tobytes()
 
 
+@pytest.mark.parametrize("seed", [1, 5])
+def test_one_far_held_out_row_is_not_worth_a_cluster(seed: int) -> None:
+    """Its density is so low that two clusters merged and a component that covers it raise the mean of held-out rows."""
+    rng = np.random.default_rng(seed)
+    rows, _ = random_mixture(5, d=4, covariance_type="full", seed=1, separation=5.0).sample(20_000, rng)
+    rows[rng.choice(20_000, 6, replace=False)] = [40, -40, 40, 40] + 0.5 * rng.normal(size=(6, 4))
+    settings = {"k": 6, "random_state": seed, "sample_rows": 2000}
+    plain, _ = fit(rows, **settings, refine=None)
+    found, _ = fit(rows, **settings)
+    assert found.lower_bound_ > plain.lower_bound_ - 0.01
+
+
 def test_without_moves_a_start_on_a_sample_is_as_it_was() -> None:
     rows = rows_of()
     for k in (2, 4):

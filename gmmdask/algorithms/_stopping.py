@@ -26,7 +26,7 @@ class Stopping:
         `told` is what else the outcome has to say: sentences with a space before them.
         """
         if not laps:
-            words = "max_iter=0: this is the start, no pass was made."
+            words = "stopped at max_iter=0: this is the start, no pass was made."
             return None if self.max_iter else Outcome(Reason.MAX_ITER, words, None)
         left = "" if predicted is None else f"; an estimated {predicted:.2g} nats per row are left to gain"
         if self._stops(bounds, predicted):
@@ -84,7 +84,7 @@ class Ascent:
         told : what else there is to say: sentences with a space before them.
         """
         if not laps:
-            words = "max_iter=0: this is the start, no pass was made."
+            words = "stopped at max_iter=0: this is the start, no pass was made."
             return None if self.max_iter else Outcome(Reason.MAX_ITER, words, None)
         further = "" if steep is None else f"; the gradient's length is {steep:.2g}"
         further += "" if left is None else f"; an estimated {left:.2g} nats per row are left to gain"
@@ -112,7 +112,7 @@ def after_laps(tol: float, max_iter: int, laps: int, gain: float | None, noise: 
     told : as above.
     """
     if not laps:
-        words = "max_iter=0: this is the start, no lap was made."
+        words = "stopped at max_iter=0: this is the start, no lap was made."
         return None if max_iter else Outcome(Reason.MAX_ITER, words, None)
     gained = "" if gain is None else f"; the last gained {gain:.2g} ± {noise:.2g} nats per row"
     if tol > 0 and gain is not None and gain < max(tol, noise):

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 import uuid
+import warnings
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ import click
 COMMANDS = ("demo", "doctor", "fit", "inspect", "predict", "report", "sample", "score", "select", "stream", "update")
 
 
+NAMELESS = "X (has|does not have valid) feature names"  # Zarr arrays have none: nothing could be done about it
 NOT_THERE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
@@ -47,7 +49,9 @@ class Group(click.Group):
         ctx.meta["gmmdask.run_id"] = uuid.uuid4().hex
         earlier = signal.signal(signal.SIGTERM, terminate)
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", NAMELESS)
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt as error:

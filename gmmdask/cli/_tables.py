@@ -10,8 +10,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-SHOWN_FEATURES = 6
-
 
 def show(rows: dict[str, Any], form: str) -> None:
     """Names and values: a two-column table, or a JSON object."""
@@ -20,15 +18,17 @@ def show(rows: dict[str, Any], form: str) -> None:
         return
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        if value not in (None, ""):
+            table.add_row(name, str(value))
     console().print(table)
 
 
-def components(mixture: Any, title: str = "components") -> Table:
-    """Weights, means and standard deviations; features beyond the first few are left out."""
-    shown = min(mixture.d, SHOWN_FEATURES, max(1, (console().width - 32) // 24))
-    more = "" if shown == mixture.d else f" (features 0 to {shown - 1} of {mixture.d})"
-    table = Table(title=title + more, title_justify="left")
+def components(mixture: Any, names: Sequence[str] | None = None) -> Table:
+    """Weights, means and standard deviations; features beyond those that there is room for are left out."""
+    shown = min(mixture.d, max(1, (console().width - 32) // 24))
+    of = "" if shown == mixture.d else f" of {mixture.d}"
+    which = f"0 to {shown - 1}" if names is None else ", ".join(names[:shown])
+    table = Table(title=f"components (features {which}{of})" if of or names else "components", title_justify="left")
     for heading in ("component", "weight", "mean", "standard deviation"):
         table.add_column(heading, justify="right" if heading in ("component", "weight") else "left")
     deviations = np.sqrt(np.diagonal(mixture.dense_covariances(), axis1=1, axis2=2))

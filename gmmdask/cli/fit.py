@@ -95,7 +95,7 @@ def command(data: str, output: str, **options: Any) -> None:
     save_model(output, Model(fitted, provenance, feature_names=source.feature_names))
     show({"model": output, **reporter.summary(mixture)}, options["log_format"])
     if options["log_format"] != "json":
-        console().print(components(fitted))
+        console().print(components(fitted, source.feature_names))
     if options["require_convergence"] and not mixture.converged_:
         raise NotConverged(mixture.outcome_.sentence)
 

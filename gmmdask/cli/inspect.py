@@ -40,4 +40,4 @@ def command(model: str, log_format: str) -> None:
     for key in ("settings", "versions"):
         summary[key] = ", ".join(f"{name}={value}" for name, value in (summary[key] or {}).items())
     show({name: value for name, value in summary.items() if value not in (None, "", 0)}, log_format)
-    console().print(components(mixture))
+    console().print(components(mixture, found.feature_names))

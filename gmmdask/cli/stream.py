@@ -96,7 +96,7 @@ def command(source: str, output: str, overwrite: bool, resume: bool, continues: 
     }
     show(told, options["log_format"])
     if options["log_format"] != "json":
-        console().print(components(stream.mixture))
+        console().print(components(stream.mixture, publisher.feature_names))
 
 
 class Signals:

@@ -78,7 +78,7 @@ def command(
     numbers = {"weight": total.weight, "score": total.score, "log_likelihood": total.log_likelihood}
     show({"model": output, "statistics": write_statistics, **numbers}, log_format)
     if log_format != "json":
-        console().print(components(found.mixture))
+        console().print(components(found.mixture, found.feature_names))
 
 
 def stepped(total: Any, given: Any, reg_covar: float | None, told: dict[str, Any]) -> Any:

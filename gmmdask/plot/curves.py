@@ -102,8 +102,8 @@ def selection(
 
     Parameters
     ----------
-    table : rows of `Selection.table_`, or what has them: a `Selection`, or what a model says of its own in
-        `provenance_["selection"]`, which brings its choices.
+    table : rows of `Selection.table_`; or a `Selection`, or what a model says of its own in `provenance_["selection"]`,
+        which bring their choices.
     criterion : {"behind", "score", "bic", "icl", "aic", "lower_bound"}
         "behind" is how far the held-out score is below that of the best, with the error of the paired difference.
     choices : candidates that a rule has chosen, by the name of the rule.
@@ -118,6 +118,7 @@ def selection(
     ax = new_axes() if ax is None else ax
     if isinstance(table, Mapping):
         table, choices = table["table"], table.get("choices") if choices is None else choices
+    choices = getattr(table, "choices_", None) if choices is None else choices
     rows = [row for row in getattr(table, "table_", table) if is_number(row.get(criterion))]
     kinds = list(dict.fromkeys(str(row["covariance_type"]) for row in rows))
     for at, kind in enumerate(kinds):

@@ -113,14 +113,19 @@ def listed(ax: "Axes", title: str = "") -> None:
     ax.legend(frameon=False, fontsize=8, labelcolor=INK, title=title or None, title_fontsize=8)
 
 
-def svg(ax: "Axes", dpi: int = 150) -> str:
+def figure_of(axes: Any) -> Any:
+    """What axes, or several of them, are part of."""
+    return np.ravel(np.asarray(axes, dtype=object))[0].figure
+
+
+def svg(ax: Any, dpi: int = 150) -> str:
     """The figure that axes are part of as SVG, without a background; what is rasterised in it, so many dots an inch."""
-    figure, text = ax.figure, io.StringIO()
+    figure, text = figure_of(ax), io.StringIO()
     figure.figure.savefig(text, format="svg", dpi=dpi, transparent=True, metadata={"Date": None, "Creator": None})
     return text.getvalue()
 
 
-def save(ax: "Axes", path: str | Path) -> None:
+def save(ax: Any, path: str | Path) -> None:
     """Writes the figure that axes are part of as PNG."""
-    figure: Any = ax.figure
+    figure = figure_of(ax)
     figure.figure.savefig(path, dpi=150, format="png")  # of a part of a figure, the whole one

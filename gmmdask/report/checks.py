@@ -15,6 +15,9 @@ THIN = 1e-8  # of a feature's variance
 OVERLAPPING, UNCERTAIN = 0.9, 0.7  # an overlap above, and a mean probability of labels below, ask for care
 OFF = 0.1  # of a component's rows, where they should not be, that show that it is no Gaussian
 TOO_UNLIKELY = 2.0  # times as many unlikely rows as the mixture itself has
+MISFIT = 0.25  # of the rows, if unlikely: a model of something else
+MORE = "Give the report more rows: gmmdask report MODEL DATA."
+FEW = 100  # rows that tell nothing of shapes or scores
 
 
 def findings(facts: Facts) -> list[Finding]:
@@ -57,6 +60,10 @@ def collapse(facts: Facts) -> Finding:
 def of_weight(some: Sequence[Component]) -> str:
     """As "components 3 and 5 (12 % of the weight)"."""
     return f"{components([c.number for c in some])} ({percent(sum(c.weight for c in some))} of the weight)"
+
+
+def few(rows: int) -> str:
+    return f"{count(rows, 'row')} {'was' if rows == 1 else 'were'} looked at, which is too few to tell."
 
 
 def which(some: Sequence[Component], facts: Facts) -> str:
@@ -128,11 +135,13 @@ def shapes(facts: Facts) -> Finding | None:
     if facts.look is None:
         return None
     name, all_of_them = "Are the components Gaussian?", facts.components
+    if facts.look.rows < FEW:
+        return Finding(name, Verdict.OPEN, few(facts.look.rows), MORE, "too few rows were looked at")
     off = [c for c in all_of_them if c.gap is not None and c.gap > OFF + 1.6 / max(c.effective or 0.0, 1.0) ** 0.5]
     if not off:
         found = (
             "Yes: rows are as far from the components that they belong to as rows of Gaussians are. No component is "
-            f"farther than {percent(OFF)} from Gaussian."
+            f"farther than {percent(OFF)} from Gaussian, and what its number of rows leaves to chance."
         )
         return Finding(name, Verdict.FINE, found)
     worst = max(off, key=lambda c: c.gap or 0.0)
@@ -164,6 +173,9 @@ def unlikely(facts: Facts) -> Finding | None:
     )
     if share <= TOO_UNLIKELY * UNLIKELY:
         return Finding(name, Verdict.FINE, f"No. {found}", uses=(Use.DENSITY,))
+    if share >= MISFIT:
+        todo = "Check that rows and model belong together: features, their order, and their units."
+        return Finding(name, Verdict.TROUBLE, f"Yes. {found}", todo, "the model does not describe these rows")
     todo = (
         "Look at such rows (gmmdask predict --outliers 0.01). What is an outlier must be said by quantiles of rows, as "
         "that option does: by the model alone, too many rows would be."
@@ -181,6 +193,8 @@ def scores(facts: Facts) -> Finding:
         todo = "Give the report rows: gmmdask report MODEL DATA. Best are rows that the fit has not seen."
         found = "No rows were given to this report, so nothing was compared."
         return Finding(name, Verdict.OPEN, found, todo, "it was compared with no rows")
+    if look.rows < FEW:
+        return Finding(name, Verdict.OPEN, few(look.rows), MORE, "too few rows were looked at", uses)
     mean, error = look.seen.score, look.seen.score_error
     found = (
         f"The mean log density of {count(look.rows, 'row')} is {exact(mean)} nats per row (standard error "
@@ -199,6 +213,10 @@ def scores(facts: Facts) -> Finding:
             return Finding(name, Verdict.OPEN, f"Yes. {found} {same}", todo, reason, uses)
         words = f"No. {found} Yet these are the rows of the fit: they have changed, or the model has."
         return Finding(name, Verdict.TROUBLE, words, "Fit again.", "rows or model have changed since the fit")
+    if look.trained is None and abs(off) <= DRIFT:
+        found += " They are as many as those of the fit, stored otherwise: whether they are the same cannot be told."
+        todo = "If they are a copy, give the report rows that the fit has not seen: gmmdask report MODEL OTHER_DATA."
+        return Finding(name, Verdict.OPEN, f"Yes. {found}", todo, "it may know no rows but those of the fit", uses)
     if off >= -max(DRIFT, 4 * error):
         return Finding(name, Verdict.FINE, f"Yes. {found} These are other rows than those of the fit.", uses=uses)
     words = (

@@ -152,12 +152,15 @@ def drawn_scores(mixture: Mixture) -> Quantiles:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What was seen of some rows: their name and number, sums over all of them, and a uniform sample (m, d)."""
+    """What was seen of some rows: their name and number, sums over all of them, and a uniform sample (m, d).
+
+    `trained` says whether they are those of the fit; None where that cannot be told.
+    """
 
     name: str
     rows: int
     weighted: bool
-    trained: bool
+    trained: bool | None
     seen: Seen
     sample: np.ndarray
 
@@ -184,10 +187,16 @@ def look_at(model: Model, source: Source, executor: Executor, drawn: Quantiles) 
     return Look(source.name, source.n, source.weights is not None, trained, seen, look.sample)
 
 
-def same(then: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether two fingerprints are of the same rows; these may have moved, where more than an address tells them."""
+def same(then: dict[str, Any], now: dict[str, Any]) -> bool | None:
+    """Whether two fingerprints are of the same rows; these may have moved, where more than an address tells them.
+
+    None for as many rows that are stored otherwise: they may be a copy.
+    """
     if "rows" in then and "rows" in now:  # of values, from all over an array
         return all(then.get(name) == now.get(name) for name in ("shape", "dtype", "rows", "weights"))
     if "digest" in then and "digest" in now:
         then, now = ({name: value for name, value in known.items() if name != "address"} for known in (then, now))
-    return then == now
+    if then == now:
+        return True
+    copied = then.get("kind") != now.get("kind") or then.get("address") != now.get("address")
+    return None if copied and "shape" in then and then["shape"] == now.get("shape") else False

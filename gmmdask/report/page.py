@@ -156,7 +156,11 @@ def how_it_ended(facts: Facts) -> str:
     words = ended(facts.told.get("outcome") or {})
     if facts.look is None:
         return f"{words} This report saw the model alone, and no rows.".strip()
-    rows = "the rows that it was fitted to" if facts.look.trained else "other rows than those of the fit"
+    rows = {
+        True: "the rows that it was fitted to",
+        None: "as many as it was fitted to, perhaps the same",
+        False: "other rows than those of the fit",
+    }[facts.look.trained]
     seen = f"For this report it was compared with {count(facts.look.rows, 'row')} of {facts.look.name}: {rows}."
     return f"{words} {seen}".strip()
 
@@ -164,8 +168,8 @@ def how_it_ended(facts: Facts) -> str:
 def how_fitted(facts: Facts) -> Iterator[str]:
     """The algorithm, the start, the settings that matter, and what each stage bought."""
     settings, outcome = facts.settings, facts.told.get("outcome") or {}
-    if settings:
-        algorithm = settings.get("algorithm") or {}
+    if settings.get("algorithm"):
+        algorithm = settings["algorithm"]
         name = str(algorithm.get("name", "")) if isinstance(algorithm, Mapping) else str(algorithm)
         start = "parameters that were given" if "given" in settings else f"the method {settings.get('init_params')}"
         prior, reg = settings.get("prior"), float(settings.get("reg_covar") or 0.0)

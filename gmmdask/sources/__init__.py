@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,12 @@ def open_source(data: Any, *, storage_options: Mapping[str, Any] | None = None, 
         if applies(data):
             module, _, kind = name.partition(":")
             given = data if place is None or place.entrusted is None else place
-            source: Source = getattr(import_module(module), kind)(given, **options)
+            make = getattr(import_module(module), kind)
+            _, *known = signature(make).parameters
+            if unknown := set(options) - set(known):
+                expected = f"expected {' or '.join(known)}" if known else "there are none"
+                raise DataError(f"open_source: no option {', '.join(sorted(unknown))} for {given}: {expected}.")
+            source: Source = make(given, **options)
             return source
     sparse = "Sparse data is not supported, make it dense by .toarray(); " if comes_from(data, "scipy") else ""
     raise DataError(
