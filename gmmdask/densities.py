@@ -73,12 +73,12 @@ class LogJoint:
     def __init__(self, frame: Frame, inside: Mixture, rows: int, name: str) -> None:
         self.features = Features(inside.family, frame, rows)
         self.kernel = KERNELS[kernel_for(inside)](inside, frame, rows)
-        self.name, self.n_components = name, inside.n_components
+        self.name, self.n_components, self.log_scale = name, inside.n_components, inside.log_scale
 
-    def __call__(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, block: Block, peaks: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Features (p + d + 1, b) and log joint densities (K, b), with a last line for noise, if there is any.
 
-        Both are overwritten by the next call.
+        Both are overwritten by the next call. `peaks` (K, b) takes those of rows at the means.
 
         Raises
         ------
@@ -91,6 +91,8 @@ class LogJoint:
                 self.features.quadratic(features)
             joint = self.kernel.log_joint(features)
         refuse_bad_rows(block, joint[: self.n_components], self.name)
+        if peaks is not None:
+            peaks[:] = self.log_scale[:, None]
         return features, joint
 
 
@@ -100,8 +102,10 @@ class Incomplete:
     def __init__(self, frame: Frame, inside: Mixture, rows: int, name: str, impute: bool) -> None:
         self.evaluation, self.name, self.impute = Evaluation(inside, frame, rows), name, impute
 
-    def __call__(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, block: Block, peaks: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The rows (b, d), with what is expected in their gaps if wanted, and log joint densities (K, b).
+
+        `peaks` (K, b) takes those of rows that have the same features, at the means.
 
         Raises
         ------
@@ -110,7 +114,7 @@ class Incomplete:
         """
         rows = np.array(block.rows, floats_for(block.rows.dtype)) if self.impute else block.rows
         with np.errstate(over="ignore", invalid="ignore"):
-            joint = self.evaluation.log_joint(block.rows, rows if self.impute else None)
+            joint = self.evaluation.log_joint(block.rows, rows if self.impute else None, peaks)
         refuse_bad_rows(block, joint, self.name, missing=True)
         return rows, joint
 

@@ -77,6 +77,13 @@ class Ending:
                 found.setdefault(row["run"], []).append(row["lower_bound"])
         return found
 
+    def missing(self) -> list[float]:
+        """The shares (d,) of the sample's rows that lack a value of each feature; empty where none may."""
+        if self.settings.missing != "em":
+            return []
+        shares: list[float] = np.average(np.isnan(self.look.sample), axis=0, weights=self.look.sample_weights).tolist()
+        return shares
+
     def fitted(
         self,
         best: Run,
@@ -112,6 +119,7 @@ class Ending:
             "history": list(rows),
             **({"other_runs": others} if (others := self.others(best)) else {}),
             "log_densities": log_densities(best, self.sample),
+            **({"missing": shares} if (shares := self.missing()) else {}),
         }
         bounds = tuple(row["lower_bound"] for row in rows)
         mixture = best.frame.mixture_out(best.state.mixture)

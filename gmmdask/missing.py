@@ -61,8 +61,12 @@ class Marginal:
         for k, (about, line) in enumerate(zip(z, joint, strict=True)):
             log_normal(self.mixture, k, about, line)
         if batch.whole < len(batch.places):
-            joint += batch.gaps @ (0.5 * log(2 * pi) - self.cutter.log_scales) - self.unknown.half_log_det(batch)
+            joint += self.lift(batch)
         return joint
+
+    def lift(self, batch: Batch) -> Array:
+        """log joint densities of what is there less those of whole rows, where all is as expected, (K or 1, b)."""
+        return batch.gaps @ (0.5 * log(2 * pi) - self.cutter.log_scales) - self.unknown.half_log_det(batch)
 
     def add(self, batch: Batch, weights: Array) -> None:
         """One batch of an E-step, of rows with weights (b,)."""
@@ -113,13 +117,18 @@ class Evaluation:
         self.cutter = Cutter(frame, mixture.family, mixture.n_components, rows)
         self.kernel = Marginal(mixture, self.cutter)
 
-    def log_joint(self, rows: np.ndarray, completed: np.ndarray | None = None) -> Array:
-        """(K, b), of rows (b, d) in data units; where `completed` (b, d) holds the same rows, its gaps are filled."""
+    def log_joint(self, rows: np.ndarray, completed: np.ndarray | None = None, peaks: Array | None = None) -> Array:
+        """(K, b), of rows (b, d) in data units; where `completed` (b, d) holds the same rows, its gaps are filled.
+
+        `peaks` (K, b) takes those of rows with the same gaps at the means: half a squared Mahalanobis distance above.
+        """
         found, frame = np.empty((self.kernel.mixture.n_components, len(rows))), self.cutter.frame
         for batch in self.cutter.batches(rows):
             z = self.kernel.completed(batch)
             joint = self.kernel.log_joint(batch, z)
             found[:, batch.places] = joint
+            if peaks is not None:
+                peaks[:, batch.places] = self.kernel.mixture.log_scale[:, None] + self.kernel.lift(batch)
             if completed is not None and batch.whole < len(batch.places):
                 soft_assignment(joint)
                 expected = self.kernel.expected(batch, z, joint).T * frame.inverse + frame.origin

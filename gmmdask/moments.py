@@ -99,5 +99,6 @@ class Observed:
 
     @property
     def moments(self) -> Moments:
-        """As if features were independent, and what is missing like what is there."""
-        return Moments(self.weight, self.mean, np.diag(self.variation / self.known))
+        """As if features were independent, and what is missing like what is there; zero where nothing is."""
+        variation = np.divide(self.variation, self.known, out=np.zeros_like(self.variation), where=self.weights > 0)
+        return Moments(self.weight, self.mean, np.diag(variation))

@@ -190,9 +190,9 @@ class FirstLook:
         return same and len(self.sample) > 0 and self.moments.scatter.shape == (d, d)
 
 
-def moments_of(observed: Observed, name: str) -> Moments:
-    """Moments as far as they are known; DataError if a feature has no value."""
-    if not observed.weights.all():
+def moments_of(observed: Observed, name: str, blank: bool) -> Moments:
+    """Moments as far as they are known; DataError if a feature has no value, unless it may be `blank`."""
+    if not (blank or observed.weights.all()):
         unknown = np.flatnonzero(observed.weights == 0).tolist()
         raise DataError(f"{name}: features {unknown} have no value in any row: nothing can be learned. Leave them out.")
     return observed.moments
@@ -206,17 +206,19 @@ def first_look(
     box: bool = False,
     numbered: bool = False,
     missing: bool = False,
+    blank: bool = False,
 ) -> FirstLook:
     """One pass over all rows, after one over their weights if they have some. With `box`, least and largest are told;
     with `numbered`, which rows the sample has.
 
-    With `missing`, NaN is a missing value: moments are those of each feature alone, and the sample has gaps.
+    With `missing`, NaN is a missing value: moments are those of each feature alone, and the sample has gaps. With
+    `blank`, a feature may be without any value: nothing is learned of these rows.
 
     Raises
     ------
     DataError
         If a row holds NaN or infinity: names the first, its chunk and how many there are. If weights are none. If a
-        feature has no value.
+        feature has no value, and is not to be `blank`.
     """
     n, wanted = data.source.n, sample_rows + held_out_rows
     weights = None if data.source.weights is None else weigh(data)
@@ -239,7 +241,7 @@ def first_look(
         )
     drawn, order = found.sample, (found.order_ratio, found.is_sorted)
     if missing:
-        found = replace(found, moments=moments_of(found.moments, data.source.name))
+        found = replace(found, moments=moments_of(found.moments, data.source.name, blank))
     low, high = (found.low, found.high) if box else (None, None)
     if weights is None:
         first = drawn.smallest(sample_rows)

@@ -19,25 +19,28 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chi2
+from scipy.special import logsumexp
+from scipy.stats import chi2, multivariate_normal
 
 from gmmdask import GaussianMixture, open_source
 from gmmdask.cli import main
 from gmmdask.covariance import FAMILIES
 from gmmdask.execution import open_executor
 from gmmdask.mixture import Mixture
-from gmmdask.model_file import Model, load_model
+from gmmdask.model_file import Model, load_model, save_model
 from gmmdask.noise import Noise
 from gmmdask.predict import Prediction
-from gmmdask.report import page, report
+from gmmdask.report import gaps, page, report
 from gmmdask.report.checks import findings
 from gmmdask.report.components import describe
-from gmmdask.report.examine import Examine, Look, Seen, drawn_scores, edges, look_at, same
+from gmmdask.report.examine import BEYOND, Examine, Look, Seen, drawn_scores, edges, look_at, same
 from gmmdask.report.findings import Facts, Use, Verdict, overall
 from gmmdask.report.words import components, count, exact, joined, number, percent, sentence
+from gmmdask.sources import DataError
 from gmmdask.sources.weights import weighted
 from gmmdask.synthetic import random_mixture
 from gmmdask.task import Block
+from gmmdask.testing.strategies import with_gaps
 
 pytest.importorskip("matplotlib")
 EVIL = """<script>alert(1)</script>"a" & 'b' $x$"""
@@ -51,13 +54,15 @@ CHROMIUM = os.environ.get("GMMDASK_CHROMIUM") or shutil.which("chromium") or shu
 # --- what rows tell --------------------------------------------------------------------------------------------
 
 
-def seen_of(mixture: Mixture, rows: np.ndarray, weights: np.ndarray | None = None, cuts: Any = ()) -> Seen:
+def seen_of(
+    mixture: Mixture, rows: np.ndarray, weights: np.ndarray | None = None, cuts: Any = (), missing: bool = False
+) -> Seen:
     """By blocks that are cut at `cuts`."""
     parts = zip(
         np.split(rows, cuts), [None] * (len(cuts) + 1) if weights is None else np.split(weights, cuts), strict=True
     )
     blocks = [Block(part, given, 0) for part, given in parts if len(part)]
-    return Examine(mixture, -5.0, "rows")(blocks)
+    return Examine(mixture, -5.0, "rows", missing)(blocks)
 
 
 @pytest.mark.parametrize("covariance_type", FAMILIES)
@@ -78,7 +83,7 @@ def test_sums_are_those_of_a_dense_computation_however_rows_are_cut(covariance_t
     first = seen_of(mixture, rows[:100], None if weights is None else weights[:100])
     rest = seen_of(mixture, rows[100:], None if weights is None else weights[100:], sorted(cut % 200 for cut in cuts))
     seen = first + rest
-    totals = [w.sum(), w @ w, w @ values, w @ values**2, w @ (values < -5.0)]
+    totals = [w.sum(), w @ w, w @ values, w @ values**2, w.sum(), w @ (values < -5.0)]
     np.testing.assert_allclose(seen.totals, totals, rtol=1e-9)
     labels = posteriors.argmax(axis=1)
     for k in range(3):
@@ -92,18 +97,81 @@ def test_sums_are_those_of_a_dense_computation_however_rows_are_cut(covariance_t
     assert seen.score_error == pytest.approx(np.sqrt(spread * (w @ w)) / w.sum())
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3])
 @pytest.mark.parametrize("covariance_type", FAMILIES)
-def test_distances_of_rows_of_a_mixture_are_those_of_gaussians(covariance_type):
-    """Although components overlap so that no label is certain: responsibilities leave no bias."""
+def test_distances_of_rows_of_a_mixture_are_those_of_gaussians(covariance_type, share):
+    """Although components overlap so that no label is certain, and values are missing at random: there is no bias."""
     mixture = random_mixture(3, 4, covariance_type, seed=3, separation=0.7)
-    rows, _ = mixture.sample(40_000, np.random.default_rng(0))
-    seen = seen_of(mixture, rows, cuts=np.arange(5000, 40_000, 5000))
+    rows = with_gaps(np.random.default_rng(4), mixture.sample(40_000, np.random.default_rng(0))[0], share)
+    seen = seen_of(mixture, rows, cuts=np.arange(5000, 40_000, 5000), missing=share > 0)
     look = Look("rows", len(rows), False, True, seen, rows[:10])
     for component in describe(mixture, list("abcd"), None, look):
         assert component.gap is not None
         assert component.gap < 2.5 / np.sqrt(component.effective or 0)  # Kolmogorov, for weighted rows
         assert component.inner == pytest.approx(np.sqrt(chi2.ppf(0.5, 4)), rel=0.03)
         assert component.outer == pytest.approx(np.sqrt(chi2.ppf(0.99, 4)), rel=0.05)
+
+
+@pytest.mark.parametrize("covariance_type", FAMILIES)
+@settings(max_examples=6, deadline=None)
+@given(cuts=st.lists(st.integers(0, 300), max_size=3).map(sorted), weighted=st.booleans())
+def test_without_gaps_those_that_may_have_some_give_the_same_sums(covariance_type, cuts, weighted):
+    mixture = random_mixture(3, 4, covariance_type, seed=5, separation=1)
+    rows, _ = mixture.sample(300, np.random.default_rng(1))
+    weights = np.random.default_rng(2).uniform(0.1, 3, 300) if weighted else None
+    found, wanted = (seen_of(mixture, rows, weights, cuts, missing) for missing in (True, False))
+    for name in ("totals", "posteriors", "labelled", "distances", "lacking"):
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-9, atol=1e-9, err_msg=name)
+    assert found.complete == pytest.approx(1)
+    assert not found.missing.any()
+
+
+def row_by_row(mixture: Mixture, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of what is there: log joint densities, and shares of Gaussians' rows that are nearer; (n, K) each."""
+    log_joint, nearer = np.tile(np.log(mixture.weights), (2, len(rows), 1))
+    for at, row in enumerate(rows):
+        there = np.flatnonzero(~np.isnan(row))
+        for k, (mean, covariance) in enumerate(zip(mixture.means, mixture.dense_covariances(), strict=True)):
+            if len(there):
+                z, inner = (row - mean)[there], covariance[np.ix_(there, there)]
+                log_joint[at, k] += multivariate_normal(cov=inner).logpdf(z)
+                nearer[at, k] = chi2.cdf(z @ np.linalg.solve(inner, z), len(there))
+    return log_joint, nearer
+
+
+@pytest.mark.parametrize("covariance_type", FAMILIES)
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(0, 2**32), share=st.sampled_from([0.1, 0.5, 0.9]), weighted=st.booleans())
+def test_sums_of_rows_with_gaps_are_those_of_one_row_after_another(covariance_type, seed, share, weighted):
+    """Distances of any number of values lie between edges that Gaussians' rows exceed as often."""
+    mixture, rng = random_mixture(3, 3, covariance_type, seed=5, separation=1), np.random.default_rng(seed)
+    rows = with_gaps(rng, mixture.sample(60, rng)[0], share)
+    rows[7] = np.nan
+    weights = rng.uniform(0.1, 3, 60) if weighted else None
+    w = np.ones(60) if weights is None else weights
+    seen = seen_of(mixture, rows, weights, [20, 41], missing=True)
+    log_joint, nearer = row_by_row(mixture, rows)
+    values, lack = logsumexp(log_joint, axis=1), np.isnan(rows)
+    posteriors, whole = np.exp(log_joint - values[:, None]), ~lack.any(axis=1)
+    totals = [w.sum(), w @ w, w @ values, w @ values**2, w @ whole, w @ (whole & (values < -5.0))]
+    np.testing.assert_allclose(seen.totals, totals, rtol=1e-9)
+    np.testing.assert_allclose(seen.lacking, w @ lack)
+    of_label = log_joint.argmax(axis=1) == np.arange(3)[:, None]
+    np.testing.assert_allclose(seen.posteriors, of_label @ (w[:, None] * posteriors), atol=1e-9)
+    np.testing.assert_allclose(seen.labelled, of_label @ w)
+    some, likely = ~lack.all(axis=1), chi2.cdf(edges(3), 3) < 1 - 1e-5
+    within = [(some * w) @ (posteriors * (nearer <= share)) for share in chi2.cdf(edges(3), 3)[likely]]
+    np.testing.assert_allclose(np.cumsum(seen.distances, axis=1)[:, :-1][:, likely], np.transpose(within), atol=1e-9)
+    np.testing.assert_allclose(seen.mass, (some * w) @ posteriors)
+
+
+def test_edges_of_any_number_of_values_go_as_far():
+    """Where no number tells how rarely rows are that far."""
+    for d in (1, 2, 30):
+        assert edges(d).shape == edges(5).shape
+        assert np.isfinite(edges(d)).all()
+        assert (np.diff(edges(d)) > 0).all()
+        np.testing.assert_allclose(chi2.sf(edges(d), d)[:-BEYOND], chi2.sf(edges(5), 5)[:-BEYOND], rtol=1e-9)
 
 
 def test_sums_of_a_cluster_of_tasks_are_those_of_one_block(tmp_path):
@@ -280,6 +348,129 @@ def test_without_rows_the_quantiles_of_the_fit_tell_of_outliers(good):
     assert verdicts(replace(alone, drawn=drawn_scores(mixed(good, scale=0.2).mixture)))[check] is Verdict.CARE
     kept = {key: value for key, value in alone.told.items() if key != "log_densities"}
     assert check not in verdicts(replace(alone, model=replace(alone.model, provenance=kept)))
+
+
+# --- missing values --------------------------------------------------------------------------------------------
+
+UNLIKELY_ROWS, LIKELY_ROWS = (
+    "Are more rows unlikely than the model expects?",
+    "Are these rows as likely as those of the fit?",
+)
+
+
+def with_missing(facts: Facts, rows: np.ndarray, then: Any = None) -> Facts:
+    """Rows with gaps in the place of those that were looked at, of a model whose rows lacked as much, or as `then`."""
+    seen = Examine(facts.mixture, facts.drawn.threshold(0.01), "rows", missing=True)([Block(rows, None, 0)])
+    lacked = np.isnan(rows).mean(axis=0) if then is None else np.broadcast_to(then, 3)
+    last = {**facts.history[-1], "log_likelihood": seen.score}
+    look = Look("rows", len(rows), False, False, seen, rows)
+    return told(replace(facts, look=look), missing=lacked.tolist(), history=[last])
+
+
+@pytest.fixture(scope="module")
+def holes(good: Facts) -> np.ndarray:
+    """Rows of the truth that lack 5, 10 and 20 % of the values of each feature."""
+    rng = np.random.default_rng(3)
+    return with_gaps(rng, TRUTH.sample(4000, rng)[0], np.array([0.05, 0.1, 0.2]))
+
+
+def test_values_missing_at_random_speak_against_nothing(good, holes, monkeypatch):
+    monkeypatch.setattr("gmmdask.plot.svg", lambda ax: "")
+    facts = with_missing(good, holes)
+    assert set(verdicts(facts).values()) == {Verdict.FINE}
+    words = " ".join(Page(page.render(facts, "m.gmm")).all("body")[0][2].split())
+    shares = np.isnan(holes).mean(axis=0)
+    for said in (
+        f"Of their values, {percent(shares.mean())} are missing (most of feature 2, {percent(shares[2])}); ",
+        f"{percent(1 - np.isnan(holes).any(axis=1).mean())} of the rows are complete.",
+        f"Of the values, {percent(shares.mean())} were missing (most of feature 2, ",
+        "A panel has the rows that lack neither of its features.",
+        "Rows are those that have a value;",
+        "A row that lacks values counts with the distance of what it has",
+    ):
+        assert said in words, said
+    whole = page.render(good, "m.gmm")
+    for said in ("missing (", "lack neither", "Rows are those that have a value", "counts with the distance of what"):
+        assert said not in whole
+
+
+def test_unlikely_rows_are_counted_among_complete_ones(good, holes):
+    complete = ~np.isnan(holes).any(axis=1)
+    facts, whole = with_missing(good, holes), mixed(replace(good, look=replace(good.look, sample=holes[complete])))
+    assert facts.look.seen.unlikely == pytest.approx(whole.look.seen.unlikely)
+    assert facts.look.seen.complete == pytest.approx(complete.mean())
+    far = holes.copy()
+    far[np.flatnonzero(complete)[:200]] += 100.0
+    assert verdicts(with_missing(good, far))[UNLIKELY_ROWS] is Verdict.CARE
+    gappy = holes.copy()
+    gappy[np.flatnonzero(complete)[900:], 0] = np.nan
+    few = with_missing(good, gappy)
+    finding = next(finding for finding in findings(few) if finding.check == UNLIKELY_ROWS)
+    assert finding.verdict is Verdict.OPEN
+    assert finding.todo
+    assert finding.reason == "hardly any row is complete, so unlikely ones were not counted"
+    gappy[:, 0] = np.nan
+    none = with_missing(good, gappy)
+    assert verdicts(none)[UNLIKELY_ROWS] is Verdict.OPEN
+    assert np.isnan(none.look.seen.unlikely)
+    assert UNLIKELY_ROWS not in verdicts(replace(none, look=None))  # log densities of the fit are of rows with gaps
+
+
+def test_scores_of_rows_that_lack_other_values_are_not_compared(good, holes):
+    for then, verdict in ((None, Verdict.FINE), (0.0, Verdict.OPEN), (0.5, Verdict.OPEN)):
+        assert verdicts(with_missing(good, holes, then))[LIKELY_ROWS] is verdict
+    whole = with_missing(good, ROWS, 0.2)
+    finding = next(finding for finding in findings(whole) if finding.check == LIKELY_ROWS)
+    assert finding.verdict is Verdict.OPEN
+    assert "lack other values than those of the fit did (0 % of all, against 20 %)" in finding.found
+    own = replace(whole, look=replace(whole.look, trained=True))
+    assert "these are the rows of the fit" in next(f for f in findings(own) if f.check == LIKELY_ROWS).found
+
+
+def test_what_gaps_do_to_scores_is_known_beforehand(good, holes):
+    facts = with_missing(replace(good, model=replace(good.model, mixture=TRUTH)), holes, [0.3, 0.0, 0.3])
+    rng = np.random.default_rng(8)
+    then = with_gaps(rng, TRUTH.sample(4000, rng)[0], np.array([0.3, 0.0, 0.3]))
+    values = [Prediction(TRUTH, "score", missing=True).of(rows) for rows in (holes, then)]
+    error = np.sqrt(sum(of.var() / 4000 for of in values))
+    assert gaps.shift(facts) == pytest.approx(values[0].mean() - values[1].mean(), abs=5 * error)
+    assert abs(gaps.shift(facts)) > 5 * error
+
+
+def test_distances_that_gaps_may_have_moved_say_so(good, holes):
+    found = next(f for f in findings(with_missing(mixed(good, scale=2.0), holes)) if "Gaussian" in f.check)
+    assert found.verdict is Verdict.CARE
+    assert "Where others tell which values are missing, that alone may make distances differ." in found.found
+
+
+@pytest.fixture(scope="module")
+def incomplete(tmp_path_factory: pytest.TempPathFactory, holes: np.ndarray) -> Path:
+    """A model of rows with gaps, which are beside it."""
+    folder = tmp_path_factory.mktemp("gaps")
+    np.save(folder / "rows.npy", holes)
+    GaussianMixture(3, missing="em", random_state=0).fit(str(folder / "rows.npy")).save(folder / "model.gmm")
+    return folder / "model.gmm"
+
+
+def test_a_model_tells_what_its_rows_lacked(incomplete, holes, good):
+    assert load_model(incomplete).provenance["missing"] == pytest.approx(np.isnan(holes).mean(axis=0))
+    assert "missing" not in good.told
+
+
+def test_a_look_goes_by_the_model_and_a_feature_may_be_without_values(incomplete, holes, monkeypatch):
+    monkeypatch.setattr("gmmdask.plot.svg", lambda ax: "")
+    blank, model = np.where([False, False, True], np.nan, holes), load_model(incomplete)
+    drawn = drawn_scores(model.mixture)
+    with open_executor("threads") as executor:
+        for rows in (holes, blank):
+            look = look_at(model, open_source(rows), executor, drawn)
+            whole = Examine(model.mixture, drawn.threshold(0.01), "rows", missing=True)([Block(rows, None, 0)])
+            np.testing.assert_allclose(look.seen.distances, whole.distances, atol=1e-9)
+            assert np.array_equal(look.sample, rows, equal_nan=True)
+        with pytest.raises(DataError, match=r"NaN .* missing='em'"):
+            look_at(model, open_source(holes), executor, drawn, missing=False)
+    words = Page(page.render(Facts(model, drawn, look), "m.gmm")).all("main")[0][2]
+    assert not re.search(r"\bnan\b|\binf", words.lower())
 
 
 # --- words -----------------------------------------------------------------------------------------------------
@@ -513,6 +704,21 @@ def test_the_command_writes_a_page_and_refuses_what_it_cannot(model, tmp_path):
     np.save(tmp_path / "bad.npy", np.full((5, 3), np.nan))
     assert "NaN" in run("report", model, tmp_path / "bad.npy", "-o", tmp_path / "x.html").stderr
     assert not (tmp_path / "x.html").exists()
+
+
+def test_the_command_takes_nan_as_the_fit_did_or_as_it_is_told(incomplete, model, tmp_path):
+    rows, out = incomplete.with_name("rows.npy"), tmp_path / "report.html"
+    done = run("report", incomplete, rows, "-o", out)
+    assert done.exit_code == 0, done.stderr
+    assert "are missing (most of feature 2" in out.read_text()
+    refused = run("report", incomplete, rows, "-o", out, "--overwrite", "--missing", "error")
+    assert (refused.exit_code, "--missing em" in refused.stderr) == (3, True)
+    bare = tmp_path / "bare.gmm"
+    save_model(bare, replace(load_model(model), feature_names=None))
+    refused = run("report", bare, rows, "-o", out, "--overwrite")
+    assert (refused.exit_code, "missing='em' (--missing em)" in refused.stderr) == (3, True)
+    assert run("report", bare, rows, "-o", out, "--overwrite", "--missing", "em").exit_code == 0
+    assert run("report", incomplete, "-o", out, "--overwrite", "--missing", "em").exit_code == 2
 
 
 def test_without_matplotlib_the_command_names_the_extra(model, tmp_path, monkeypatch):

@@ -5,7 +5,15 @@ from typing import Any
 import click
 
 from gmmdask.cli._job_file import job_file
-from gmmdask.cli._options import how_to_read, how_to_weigh, log_format, open_weighted, open_where, where_to_run
+from gmmdask.cli._options import (
+    how_to_miss,
+    how_to_read,
+    how_to_weigh,
+    log_format,
+    open_weighted,
+    open_where,
+    where_to_run,
+)
 
 
 @click.command("report")
@@ -14,6 +22,7 @@ from gmmdask.cli._options import how_to_read, how_to_weigh, log_format, open_wei
 @click.argument("data", required=False)
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="HTML file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@how_to_miss
 @how_to_read
 @how_to_weigh
 @where_to_run
@@ -30,12 +39,14 @@ def command(model: str, data: str | None, output: str, overwrite: bool, log_form
     from gmmdask.sources import addresses
 
     found, source = load_model(model), None if data is None else open_weighted(data, options)
-    if source is None and any(options[name] for name in ("columns", "accept_missing", "weights", "weights_column")):
-        raise click.UsageError("--columns, --accept-missing and --weights say how to read DATA: give it.")
+    about_data = ("missing", "columns", "accept_missing", "weights", "weights_column")
+    if source is None and any(options[name] for name in about_data):
+        raise click.UsageError("--missing, --columns, --accept-missing and --weights say how to read DATA: give it.")
     read = [model, *([] if source is None else addresses(source))]
     check_outputs([output], overwrite, inputs=read)
     where = None if source is None else open_where(options)
-    page = report(found, model, source, where)
+    missing = None if options["missing"] is None else options["missing"] == "em"
+    page = report(found, model, source, where, missing)
     with replacing([output]) as (place,):
         place.write_text(page, encoding="utf-8")
     if log_format == "json":

@@ -8,7 +8,7 @@ import numpy as np
 from gmmdask.covariance._base import Array
 from gmmdask.matching import mixture_of
 from gmmdask.mixture import Mixture
-from gmmdask.plot.pictures import HISTOGRAM_ROWS, draw_marginal, ellipses, marginal, telling_features, thinned
+from gmmdask.plot.pictures import HISTOGRAM_ROWS, draw_marginal, ellipses, marginal, reach, telling_features, thinned
 from gmmdask.plot.style import INK, LEGEND_COMPONENTS, feature_name, keys, new_figure, part, tidy
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def pairs(
 
     Parameters
     ----------
-    rows : (n, d), in memory: a sample will do; at most 200,000 of them are drawn, chosen at random.
+    rows : (n, d), in memory: a sample will do; at most 200,000 of them are drawn, chosen at random. A panel has those
+        that lack (NaN) none of its features.
     mixture : or a fitted estimator.
     features : which; by default the four at most in which the components differ most.
     axes : (m, m) of matplotlib's axes, for m features.
@@ -55,7 +56,8 @@ def pairs(
             ax.spines["left"].set_visible(False)
             ax.set_yticks([])
         else:
-            shade(ax, values[:, across], values[:, down], limits[across], limits[down])
+            both = values[~np.isnan(values[:, [across, down]]).any(axis=1)]
+            shade(ax, both[:, across], both[:, down], limits[across], limits[down])
             ellipses(mixture, (features[across], features[down]), ax, sigmas=(2,))
             ax.set(xlim=limits[across], ylim=limits[down])
         if down < m - 1:
@@ -72,7 +74,10 @@ def pairs(
 
 
 def panel_limits(values: Array, alone: Mixture) -> tuple[float, float]:
-    """What a panel shows of one feature: nearly all rows, and the means of the components."""
+    """What a panel shows of one feature: nearly all values that are there, and the means of the components."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return reach(alone)
     low, high = np.quantile(values, [OUTSIDE, 1 - OUTSIDE])
     low, high = min(low, alone.means.min()), max(high, alone.means.max())
     room = 0.06 * (high - low) or max(abs(low) * 0.06, 1e-6)

@@ -41,6 +41,12 @@ def thinned(n: int, most: int) -> np.ndarray:
     return np.random.default_rng([n, most]).permutation(n)[:most]
 
 
+def with_values(rows: np.ndarray, features: Sequence[int], most: int) -> np.ndarray:
+    """Numbers of at most `most` rows of (n, d) that lack none of the features, in random order; NaN is missing."""
+    there = np.flatnonzero(~np.isnan(rows[:, list(features)]).any(axis=1))
+    return there[thinned(len(there), most)]
+
+
 def marginal(mixture: Mixture, features: Sequence[int]) -> Mixture:
     """The mixture of some of the features: their rows of the means, their rows and columns of the covariances."""
     at = np.asarray(features)
@@ -80,20 +86,20 @@ def scatter(
 
     Parameters
     ----------
-    rows : (n, d), in memory; at most 20,000 of them are drawn, chosen at random.
+    rows : (n, d), in memory; at most 20,000 of them are drawn, at random, of those that lack (NaN) neither value.
     labels : (n,) component numbers, -1 for noise, which is grey; or None for grey rows.
     features : the two that are drawn.
     names : (d,) of the features.
     """
     ax, mixture = new_axes() if ax is None else ax, None if mixture is None else mixture_of(mixture)
     i, j = features
-    chosen = thinned(len(rows), SCATTER_ROWS)
+    chosen = with_values(rows, features, SCATTER_ROWS)
     colour: Any = QUIET
     if labels is not None:
         n_components = mixture.n_components if mixture is not None else int(np.max(labels)) + 1
         colour = np.vstack([colours(n_components), part("colors").to_rgb(QUIET)])[labels[chosen]]
-    size = float(np.clip(16_000 / len(chosen), 3.0, 16.0))
-    opacity = float(np.clip(30 / len(chosen) ** 0.5, 0.35, 0.8))
+    size = float(np.clip(16_000 / max(len(chosen), 1), 3.0, 16.0))
+    opacity = float(np.clip(30 / max(len(chosen), 1) ** 0.5, 0.35, 0.8))
     ax.scatter(rows[chosen, i], rows[chosen, j], s=size, c=colour, alpha=opacity, linewidths=0, rasterized=True)
     if mixture is not None:
         ellipses(mixture, features, ax)
@@ -153,7 +159,7 @@ def marginals(
 
     Parameters
     ----------
-    rows : (n, d), in memory.
+    rows : (n, d), in memory; NaN is missing, and counts nowhere.
     features : which; the first 16 by default.
     axes : as many as there are features.
     """
@@ -171,10 +177,16 @@ def marginals(
 
 
 def draw_marginal(ax: "Axes", values: Array, mixture: Mixture, limits: tuple[float, float] | None = None) -> None:
-    """One feature: values (n,) and a mixture in one dimension; what is shown of it, by default all values."""
+    """One feature: values (n,) and a mixture in one dimension; what is shown of it, by default all values.
+
+    NaN is no value; without any, the components alone are drawn.
+    """
+    values = values[~np.isnan(values)]
+    if limits is None and not len(values):
+        limits = reach(mixture)
     n_bins = int(np.clip(2 * len(values) ** (1 / 3), 10, 80))
     heights, edges = np.histogram(values, bins=n_bins, range=limits)
-    share = heights / (len(values) * np.diff(edges))
+    share = heights / (max(len(values), 1) * np.diff(edges))
     ax.stairs(share, edges, fill=True, color="#d9dde2", linewidth=0)
     low, high = (edges[0] - 0.05 * np.ptp(edges), edges[-1] + 0.05 * np.ptp(edges)) if limits is None else limits
     # wide steps miss narrow components: each one brings points of its own
@@ -189,7 +201,13 @@ def draw_marginal(ax: "Axes", values: Array, mixture: Mixture, limits: tuple[flo
     for colour, curve in zip(colours(mixture.n_components), found, strict=True):
         ax.plot(x, curve, color=colour, linewidth=0.7 if many else 1.1, rasterized=many)
     ax.set_xlim(low, high)
-    ax.set_ylim(0, 1.08 * np.clip(total.max(), np.max(share), 4 * np.max(share)))
+    ax.set_ylim(0, 1.08 * (np.clip(total.max(), np.max(share), 4 * np.max(share)) if len(values) else total.max()))
+
+
+def reach(mixture: Mixture) -> tuple[float, float]:
+    """Where nearly all of a mixture in one dimension is."""
+    deviations = 3 * np.sqrt(mixture.covariances[:, 0, 0])
+    return float((mixture.means[:, 0] - deviations).min()), float((mixture.means[:, 0] + deviations).max())
 
 
 def density(
@@ -203,7 +221,7 @@ def density(
 
     Parameters
     ----------
-    rows : (n, d), drawn underneath as dots.
+    rows : (n, d), drawn underneath as dots; those that lack a value (NaN) of the two are left out.
     """
     ax, mixture = new_axes() if ax is None else ax, mixture_of(mixture)
     i, j = features
@@ -219,7 +237,7 @@ def density(
     shades = part("cm").Blues(np.linspace(0.12, 0.75, len(levels)))
     ax.contourf(x, y, surface, levels=[*levels, np.inf], colors=shades)
     if rows is not None:
-        chosen = thinned(len(rows), SCATTER_ROWS // 10)
+        chosen = with_values(rows, features, SCATTER_ROWS // 10)
         ax.scatter(rows[chosen, i], rows[chosen, j], s=2.0, c=INK, alpha=0.35, linewidths=0, rasterized=True)
     tidy(ax, "Density", feature_name(names, i), feature_name(names, j))
     return ax
@@ -244,7 +262,7 @@ def overview(
 
     Parameters
     ----------
-    rows, labels : (n, d) and (n,), in memory: a sample will do.
+    rows, labels : (n, d) and (n,), in memory: a sample will do; NaN is missing.
     features : the two of the upper pictures; those in which the components differ most by default.
     """
     n_marginals = min(mixture.d, MOST_MARGINALS)

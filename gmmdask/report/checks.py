@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from gmmdask.quantiles import Quantiles
+from gmmdask.report import gaps
 from gmmdask.report.components import Component
 from gmmdask.report.examine import UNLIKELY
 from gmmdask.report.findings import Facts, Finding, Use, Verdict, convergence, forced, restarts
@@ -18,6 +19,8 @@ TOO_UNLIKELY = 2.0  # times as many unlikely rows as the mixture itself has
 MISFIT = 0.25  # of the rows, if unlikely: a model of something else
 MORE = "Give the report more rows: gmmdask report MODEL DATA."
 FEW = 100  # rows that tell nothing of shapes or scores
+FEW_COMPLETE = 1_000  # rows among which unlikely ones are counted, where others lack values
+FEWER = "Log densities of rows that lack values do not compare with those of whole rows."
 
 
 def findings(facts: Facts) -> list[Finding]:
@@ -154,22 +157,37 @@ def shapes(facts: Facts) -> Finding | None:
         "Take the components as groups, and densities as approximate. Transform features that are still skewed "
         "(logarithm, arcsinh). If there are rows enough, more components follow such shapes more closely."
     )
+    if gaps.now(facts).any():
+        found += (
+            " Rows that lack values count with the distance of what they have. Where others tell which values are "
+            "missing, that alone may make distances differ."
+        )
     reason = f"{which(off, facts)} {'is' if len(off) == 1 else 'are'} not Gaussian"
     return Finding(name, Verdict.CARE, found, todo, reason)
 
 
 def unlikely(facts: Facts) -> Finding | None:
-    """How many rows are less likely than the mixture itself would have them."""
+    """How many rows are less likely than the mixture itself would have them, of those that are complete."""
     name, threshold = "Are more rows unlikely than the model expects?", facts.drawn.threshold(UNLIKELY)
     if facts.look is not None:
-        share, whose = facts.look.seen.unlikely, f"the {count(facts.look.rows, 'row')} that were looked at"
-    elif "log_densities" in facts.told:
-        share, whose = Quantiles.told_by(facts.told).below(threshold), "the rows of the fit"
+        seen, lacking = facts.look.seen, bool(gaps.now(facts).any())
+        if lacking and seen.effective(seen.complete * seen.weight) < FEW_COMPLETE:
+            found = f"Not known. Only {percent(seen.complete)} of the rows are complete. {FEWER}"
+            todo = "Give the report rows of which more are complete, if there are any."
+            reason = "hardly any row is complete, so unlikely ones were not counted"
+            return Finding(name, Verdict.OPEN, found, todo, reason, (Use.DENSITY,))
+        share = seen.unlikely
+        whose = f"the {count(facts.look.rows, 'row')} that were looked at"
+        if lacking:
+            whose = f"the {percent(seen.complete)} of the rows looked at that are complete"
+        more = f" {FEWER}" if lacking else ""
+    elif "log_densities" in facts.told and not gaps.then(facts).any():
+        share, whose, more = Quantiles.told_by(facts.told).below(threshold), "the rows of the fit", ""
     else:
         return None
     found = (
         f"Of rows that are drawn from the model itself, {percent(UNLIKELY)} have a log density below "
-        f"{number(threshold)}; of {whose}, {percent(share)} have."
+        f"{number(threshold)}; of {whose}, {percent(share)} have.{more}"
     )
     if share <= TOO_UNLIKELY * UNLIKELY:
         return Finding(name, Verdict.FINE, f"No. {found}", uses=(Use.DENSITY,))
@@ -203,8 +221,10 @@ def scores(facts: Facts) -> Finding:
     if training is None:
         words = f"{sentence(found)} What it was in a fit, the model does not say."
         return Finding(name, Verdict.OPEN, words, reason="it says no score of a fit to compare with", uses=uses)
-    off = mean - training
+    off, limit = mean - training, max(DRIFT, 4 * error)
     found += f"; in the fit, before its last step, it was {exact(training)}. The difference is {number(off, 2)}."
+    if gaps.now(facts).any() or gaps.then(facts).any():
+        found += " Rows that lack values count with the density of what they have."
     if look.trained:
         if abs(off) <= DRIFT:
             same = "But these are the rows of the fit, so that says nothing of new ones."
@@ -217,7 +237,14 @@ def scores(facts: Facts) -> Finding:
         found += " They are as many as those of the fit, stored otherwise: whether they are the same cannot be told."
         todo = "If they are a copy, give the report rows that the fit has not seen: gmmdask report MODEL OTHER_DATA."
         return Finding(name, Verdict.OPEN, f"Yes. {found}", todo, "it may know no rows but those of the fit", uses)
-    if off >= -max(DRIFT, 4 * error):
+    if abs(moved := gaps.shift(facts)) > limit:
+        words = (
+            f"Not known. {found} But {gaps.otherwise(facts)}: that alone moves the mean by about {number(moved, 2)}."
+        )
+        todo = "Give the report rows that lack about as much of each feature as those of the fit."
+        reason = "it was compared with rows that lack other values than those of the fit"
+        return Finding(name, Verdict.OPEN, words, todo, reason, uses)
+    if off >= -limit:
         return Finding(name, Verdict.FINE, f"Yes. {found} These are other rows than those of the fit.", uses=uses)
     words = (
         f"No. {found} These are other rows than those of the fit: they come from elsewhere, or the model has more "

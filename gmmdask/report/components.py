@@ -105,7 +105,7 @@ def distances(look: Look, number: int, d: int) -> dict[str, float | None]:
     if not mass > 0:
         return {"effective": 0.0}
     certainty = float(seen.averages[number, number])
-    effective = mass * float(seen.totals[0] / seen.totals[1])
+    effective = seen.effective(mass)
     return {
         "certainty": certainty if np.isfinite(certainty) else None,
         "inner": float(seen.distance(INNER, d)[number]),

@@ -14,6 +14,7 @@ from gmmdask.plot.matrices import certainty
 from gmmdask.plot.pairs import MOST_FEATURES
 from gmmdask.plot.pictures import MOST_MARGINALS, telling_features
 from gmmdask.plot.style import LEGEND_COMPONENTS, new_figure, panel_size, panels
+from gmmdask.report import gaps
 from gmmdask.report.examine import expected
 from gmmdask.report.findings import Facts
 from gmmdask.report.words import count, exact, joined, number, percent
@@ -123,6 +124,8 @@ def pairs(facts: Facts, names: Sequence[str]) -> Drawing:
     )
     if k > LEGEND_COMPONENTS:
         caption += " Colours go by the number of the component, as in the picture of weights."
+    if gaps.now(facts).any():
+        caption += " A panel has the rows that lack neither of its features."
     axes = plot.pairs(rows, mixture, shown, names=names)
     return drawn("Pairs of features", alt, caption, axes[0, 0], wide=len(shown) > 2)
 
@@ -136,6 +139,8 @@ def marginals(facts: Facts, names: Sequence[str], rows: np.ndarray) -> Drawing:
         f"{which}: the rows (filled), the model (thick line) and its components (coloured lines). Where the thick line "
         "leaves the edge of the filled area, the model does not follow the rows."
     )
+    if gaps.now(facts).any():
+        caption += " Rows are those that have a value; where others tell which are missing, they need not follow it."
     alt = f"Histograms of {joined([names[i] for i in shown], 16)} under curves of the model and its components."
     return drawn(
         "Feature by feature", alt, caption, plot.marginals(rows, facts.mixture, shown, axes, names)[0], wide=True

@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from gmmdask.record import version
-from gmmdask.report import drawings, tables
+from gmmdask.report import drawings, gaps, tables
 from gmmdask.report.checks import findings
 from gmmdask.report.findings import Facts, Use, Verdict, ended, overall
 from gmmdask.report.words import count, exact, number, percent
@@ -59,7 +59,8 @@ WORDS = (
     (
         "Mahalanobis distance",
         "How far a row is from a component's mean, in standard deviations of the component in that direction. For "
-        "Gaussian rows, its square follows a chi-square distribution with as many degrees of freedom as features.",
+        "Gaussian rows, its square follows a chi-square distribution with as many degrees of freedom as features, or, "
+        "of a row that lacks values, as it has values.",
     ),
     (
         "from Gaussian",
@@ -162,6 +163,9 @@ def how_it_ended(facts: Facts) -> str:
         False: "other rows than those of the fit",
     }[facts.look.trained]
     seen = f"For this report it was compared with {count(facts.look.rows, 'row')} of {facts.look.name}: {rows}."
+    if (shares := gaps.now(facts)).any():
+        complete = percent(facts.look.seen.complete)
+        seen += f" Of their values, {gaps.amount(shares, facts.names, 'are')}; {complete} of the rows are complete."
     return f"{words} {seen}".strip()
 
 
@@ -178,6 +182,9 @@ def how_fitted(facts: Facts) -> Iterator[str]:
             yield f"The prior {prior} keeps covariances from collapsing; the lower bound has it in it."
         elif reg:
             yield f"All variances were raised by {number(reg, 2)} (squared data units) to keep them from collapsing."
+    if (shares := gaps.then(facts)).any():
+        missing = gaps.amount(shares, facts.names, "were")
+        yield f"Of the values, {missing}; each row counted with what it had, as if values were missing at random."
     if facts.history:
         last, seconds = facts.history[-1], sum(row["seconds"] for row in facts.history)
         others = len(facts.told.get("other_runs") or {})

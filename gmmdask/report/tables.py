@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from gmmdask.plot.pictures import telling_features
+from gmmdask.report import gaps
 from gmmdask.report.components import INNER, OUTER, Component
 from gmmdask.report.findings import Facts
 from gmmdask.report.words import MINUS, count, exact, number, percent
@@ -90,6 +91,11 @@ def components(facts: Facts) -> Table:
         lead += (
             " Shares of its rows lie within Mahalanobis distances (in brackets those of a Gaussian's rows); how far it "
             "is from Gaussian is explained below."
+        )
+    if gaps.now(facts).any():
+        lead += (
+            " A row that lacks values counts with the distance of what it has, put where as few whole rows of a "
+            "Gaussian are farther."
         )
 
     return Table("Components, one a line", lead, columns, [line(component, facts) for component in facts.components])
