@@ -26,6 +26,7 @@ from gmmdask.plot import (
 )
 from gmmdask.plot import pictures as plot
 from gmmdask.synthetic import random_mixture
+from gmmdask.testing.strategies import with_gaps
 
 pytest.importorskip("matplotlib")
 
@@ -379,3 +380,67 @@ def test_profiles_are_means_in_standard_deviations_of_the_mixture():
     ax = profiles(mixture, names=["cost in $", "a$b$"])
     assert [label.get_text() for label in ax.get_yticklabels()] == [r"cost in \$", r"a\$b\$"]
     assert "<svg" in style.svg(ax)  # and no formula that cannot be read
+
+
+# --- missing values --------------------------------------------------------------------------------------------
+
+
+def rows_with_gaps(d=3, share=0.3):
+    rows, labels, mixture = fitted(3, d, n=900)
+    return with_gaps(np.random.default_rng(1), rows, share), labels, mixture
+
+
+def test_dots_are_the_rows_that_lack_neither_value():
+    rows, labels, mixture = rows_with_gaps()
+    both = ~np.isnan(rows[:, [2, 0]]).any(axis=1)
+    points = plot.scatter(rows, labels, mixture, (2, 0)).collections[0]
+    found = np.column_stack([points.get_offsets(), points.get_facecolors()[:, :3]])
+    wanted = np.column_stack([rows[both][:, [2, 0]], style.colours(3)[labels[both]]])
+    assert np.array_equal(found[np.lexsort(found.T)], wanted[np.lexsort(wanted.T)])
+    dots = np.asarray(plot.density(mixture, (2, 0), rows).collections[-1].get_offsets())
+    assert np.array_equal(dots[np.lexsort(dots.T)], rows[both][:, [2, 0]][np.lexsort(rows[both][:, [2, 0]].T)])
+
+
+def test_rows_are_drawn_up_to_a_number_of_those_that_are_there():
+    rows = np.full((3 * plot.SCATTER_ROWS, 2), np.nan)
+    rows[::2] = 0.0
+    assert len(plot.scatter(rows, None).collections[0].get_offsets()) == plot.SCATTER_ROWS
+
+
+def heights(ax):
+    return ax.patches[0].get_data().values
+
+
+def test_histograms_are_those_of_the_values_that_are_there():
+    rows, _, mixture = rows_with_gaps()
+    for at, ax in enumerate(plot.marginals(rows, mixture)):
+        there = rows[~np.isnan(rows[:, at])]
+        np.testing.assert_array_equal(heights(ax), heights(plot.marginals(there, mixture, [at])[0]))
+        assert ax.get_xlim() == plot.marginals(there, mixture, [at])[0].get_xlim()
+    axes = pairs(rows, mixture, [0, 1, 2])
+    for down, across in ((1, 0), (2, 0), (2, 1)):
+        counts = axes[down, across].collections[0].get_array()
+        both = (~np.isnan(rows[:, [down, across]])).all(axis=1).sum()
+        assert both - 8 <= counts.sum() <= both  # but for the outermost
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_a_feature_without_values_has_its_components_alone(tmp_path, d):
+    rows, labels, mixture = rows_with_gaps(d)
+    rows[:, 0] = np.nan
+    (ax,) = plot.marginals(rows, mixture, [0])
+    assert not heights(ax).any()
+    total, *parts = ax.lines
+    assert len(parts) == 3
+    assert np.trapezoid(total.get_ydata(), total.get_xdata()) == pytest.approx(1, abs=0.02)
+    assert total.get_ydata().max() < ax.get_ylim()[1]
+    grid = pairs(rows, mixture, range(min(d, 3)))
+    low, high = grid[0, 0].get_xlim()
+    assert low < mixture.means[:, 0].min() < mixture.means[:, 0].max() < high
+    grid[0, 0].figure.draw_without_rendering()
+    if d > 1:
+        assert len(grid[1, 0].patches) == 3
+        assert not len(plot.scatter(rows, labels, mixture).collections[0].get_offsets())
+        assert plot.density(mixture, (0, 1), rows).collections
+    plot.overview(rows, labels, mixture, tmp_path / "fit.png", None if d == 1 else (0, 1))
+    assert (tmp_path / "fit.png").stat().st_size
