@@ -424,7 +424,7 @@ def test_histograms_are_those_of_the_values_that_are_there():
         assert both - 8 <= counts.sum() <= both  # but for the outermost
 
 
-@pytest.mark.parametrize("d", [1, 2, 5])
+@pytest.mark.parametrize("d", [1, 3])
 def test_a_feature_without_values_has_its_components_alone(tmp_path, d):
     rows, labels, mixture = rows_with_gaps(d)
     rows[:, 0] = np.nan

@@ -706,7 +706,7 @@ def test_the_command_writes_a_page_and_refuses_what_it_cannot(model, tmp_path):
     assert not (tmp_path / "x.html").exists()
 
 
-def test_the_command_takes_nan_as_the_fit_did_or_as_it_is_told(incomplete, model, tmp_path):
+def test_the_command_takes_nan_as_the_fit_did_or_as_it_is_told(incomplete, model, tmp_path, monkeypatch):
     rows, out = incomplete.with_name("rows.npy"), tmp_path / "report.html"
     done = run("report", incomplete, rows, "-o", out)
     assert done.exit_code == 0, done.stderr
@@ -717,8 +717,10 @@ def test_the_command_takes_nan_as_the_fit_did_or_as_it_is_told(incomplete, model
     save_model(bare, replace(load_model(model), feature_names=None))
     refused = run("report", bare, rows, "-o", out, "--overwrite")
     assert (refused.exit_code, "missing='em' (--missing em)" in refused.stderr) == (3, True)
-    assert run("report", bare, rows, "-o", out, "--overwrite", "--missing", "em").exit_code == 0
     assert run("report", incomplete, "-o", out, "--overwrite", "--missing", "em").exit_code == 2
+    monkeypatch.setattr("gmmdask.report.render", lambda facts, path: f"{facts.look.seen.complete:.3f}")
+    assert run("report", bare, rows, "-o", out, "--overwrite", "--missing", "em").exit_code == 0
+    assert out.read_text() == f"{1 - np.isnan(np.load(rows)).any(axis=1).mean():.3f}"
 
 
 def test_without_matplotlib_the_command_names_the_extra(model, tmp_path, monkeypatch):
