@@ -166,15 +166,19 @@ class Examine:
             posteriors += of_label @ joint.T
             labelled += of_label @ weights
             lacking += weights @ gaps
-            joint *= there > 0
+            if not there.all():
+                joint *= there > 0
             distances += np.bincount(bins.ravel(), weights=joint[:k].ravel(), minlength=k * n_bins)
         return Seen(totals, posteriors, labelled, distances.reshape(k, n_bins), lacking)
 
 
 def between(squares: Array, there: np.ndarray) -> np.ndarray:
     """Between which `edges` squared distances (K, b) lie, (K, b), of rows that have so many values (b,); 0 of none."""
+    numbers = np.unique(there[there > 0])
+    if len(numbers) == 1 and there.all():
+        return np.searchsorted(edges(int(numbers[0])), squares)
     found = np.zeros(squares.shape, np.intp)
-    for m in np.unique(there[there > 0]):
+    for m in numbers:
         those = there == m
         found[:, those] = np.searchsorted(edges(int(m)), squares[:, those])
     return found
