@@ -327,7 +327,8 @@ def test_commands_read_the_columns_that_are_named(tmp_path: Path) -> None:
     np.testing.assert_allclose(fitted.means_, ours.means_[order], rtol=1e-9)
     assert fitted.provenance_["data"]["columns"] == ["x1", "x0"]
     run(0, "predict", path, "-m", model, "-o", out, "--columns", "x1,x0")
-    assert "Choose them: columns= (--columns x1,x0)." in run(3, "predict", path, "-m", model, "-o", out)
+    write(tmp_path / "more.parquet", np.c_[rows, rows[:, 0]], 300)
+    assert "Choose them: columns= (--columns x1,x0)." in run(3, "score", tmp_path / "more.parquet", "-m", model)
     np.save(tmp_path / "nameless.npy", ROWS[:9, 1::-1])
     assert "UserWarning" not in run(0, "score", tmp_path / "nameless.npy", "-m", model)
     labels = fitted.predict(open_source(path, columns=["x1", "x0"]))
