@@ -29,7 +29,8 @@ REFINED = "refined"  # the run that goes on from moved components, where all row
 class Opening:
     """All that a start depends on: settings, the first look, the frame, the seed.
 
-    `executor` works on rows in memory, `emit` receives the events.
+    `executor` works on rows in memory, `emit` receives the events; `gaussian` is what is known of gaps, if it was found
+    before.
     """
 
     settings: Settings
@@ -38,6 +39,7 @@ class Opening:
     seed: int
     executor: Executor
     emit: Callback
+    gaussian: Mixture | None = None
 
     def runs(self, data: Data) -> tuple[Run, ...]:
         """One run for every start that goes on to the passes over `data`, which are all rows."""
@@ -58,7 +60,7 @@ class Opening:
         For rows in memory: larger data has had its moves on the sample.
         """
         before = run.state.mixture
-        mixture = refined(before, self.settings.start, self._ground(), self.seed, self.emit)
+        mixture = refined(before, self.settings.start, self.ground(), self.seed, self.emit)
         if mixture is before:
             return ()
         return (replace(run, name=REFINED, state=run.algorithm.start(mixture, self._beginning(data))),)
@@ -97,9 +99,9 @@ class Opening:
         if start.by_passes:
             return self._from_all_rows(data), None
         if look.whole:
-            drawn = (look.sample, self.frame, self.prior, self._random(), look.sample_weights, self._gaussian())
+            drawn = (look.sample, self.frame, self.prior, self._random(), look.sample_weights, self.expecting())
             return [one_start(start, *drawn) for _ in range(settings.n_init)], None
-        ground = self._ground()
+        ground = self.ground()
         mixture = best_start(start, settings.n_init, self.seed, ground, self.emit)
         if settings.refine:
             mixture = refined(mixture, start, ground, self.seed, self.emit)
@@ -125,18 +127,18 @@ class Opening:
         given = self.settings.random_state
         return given if isinstance(given, np.random.RandomState) else np.random.RandomState(self.seed % 2**32)
 
-    def _ground(self) -> Ground:
+    def ground(self) -> Ground:
         """What starts compete on. Where the sample is all rows, they are judged by it too."""
         look = self.look
         sample = self._beside(look.sample, look.sample_weights)
         held_out = sample if look.whole else self._beside(look.held_out, look.held_out_weights)
-        known = (self.settings.fast, look.sample_weights, self._gaussian())
+        known = (self.settings.fast, look.sample_weights, self.expecting())
         return Ground(look.sample, sample, held_out, self.frame, self.searching, *known)
 
-    def _gaussian(self) -> Mixture | None:
+    def expecting(self) -> Mixture | None:
         """What is known of missing values before there is a start; None where none are."""
-        if self.settings.missing != "em":
-            return None
+        if self.settings.missing != "em" or self.gaussian is not None:
+            return self.gaussian
         return lone_gaussian(self.look.sample, self.frame, self.executor, self.look.sample_weights)
 
     def _beside(self, rows: np.ndarray, weights: Array | None) -> Data:

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from math import ceil
 from typing import Any
 
 import numpy as np
 
 from gmmdask.algorithms import Beginning
+from gmmdask.ambiguity import Ambiguity
 from gmmdask.begin import Opening
-from gmmdask.competition import Ground, best_start
+from gmmdask.competition import best_start
 from gmmdask.covariance import FAMILIES, IllDefinedCovariance
 from gmmdask.criteria import FITTED, Candidate, chosen, explained, tabulated
 from gmmdask.degenerate import distinct_rows, without_spread
@@ -18,19 +20,20 @@ from gmmdask.ending import Fitted
 from gmmdask.estep import EStep, ESteps
 from gmmdask.fit import advance
 from gmmdask.frame import Frame
-from gmmdask.initialise import in_memory
+from gmmdask.initialise import thinning
 from gmmdask.job import Job
 from gmmdask.judging import Apart, Judges, has_no_start
 from gmmdask.merging import merged
 from gmmdask.mixture import Mixture
 from gmmdask.moments import Moments
-from gmmdask.outcome import DirectionsWithoutSpread, Event, FewDistinctRows, Outcome, Reason, RunEnded, StartChosen
+from gmmdask.outcome import DirectionsWithoutSpread, Event, FewDistinctRows, Outcome, Reason, RunEnded
 from gmmdask.pilot import FirstLook
 from gmmdask.planning import set_aside
+from gmmdask.refine import refined
 from gmmdask.repair import EmptyComponent
 from gmmdask.run import Run
 from gmmdask.sampling import Except
-from gmmdask.selfcheck import WEIGHT_ROUNDING, Expected, check
+from gmmdask.selfcheck import check
 from gmmdask.sources import DataError
 from gmmdask.start import Start
 from gmmdask.stats import Stats
@@ -60,7 +63,7 @@ class Contest:
     """
 
     def __init__(self, job: Job, tol: float) -> None:
-        self.job, self.settings, self.tol = job, job.settings, tol
+        self.job, self.settings, self.tol, self.gaussians = job, job.settings, tol, dict[str, Mixture | None]()
         self.most = max(start.n_components for start in self.settings.candidates)
 
     def run(self) -> None:
@@ -97,7 +100,7 @@ class Contest:
                 f"{rows - judges} are left to start {self.most} components. Ask for fewer components, or fit one "
                 "mixture without comparing."
             )
-        return Apart.of(look, self.job.progress.seed, judges)
+        return Apart.of(look, self.job.progress.seed, judges, self.settings.missing == "em")
 
     def _lacks(self, look: FirstLook) -> tuple[int, ...]:
         """Features without spread; they, and too few different rows, are told as events."""
@@ -113,8 +116,7 @@ class Contest:
         return tuple(sorted(features))
 
     def _frame(self, covariance_type: str) -> Frame:
-        moments = self.look.moments
-        return Frame.of(FAMILIES[covariance_type], moments.mean, moments.covariance)
+        return self.job.frame(FAMILIES[covariance_type], self.look.moments)
 
     # --- starts ------------------------------------------------------------------------------------------------
 
@@ -143,48 +145,46 @@ class Contest:
     def _started(self, start: Start, larger: Run | None) -> Run:
         opening, name = self._opening(start), name_of(start)
         algorithm, beginning = self.settings.algorithm, Beginning(self.job.progress.seed)
-        ground = self._ground(opening)
+        ground = opening.ground().thinned(start, START_FACTOR)  # as many rows as a fit alone would take
         try:
             more = () if larger is None else (merged(larger.state.mixture, start.n_components, larger.prior, ground),)
-            emit = partial(self._tell_start, name)
-            mixture = best_start(start, self.settings.n_init, opening.seed, ground, emit, least=1, more=more)
+            mixture = best_start(start, self.settings.n_init, opening.seed, ground, opening.emit, least=1, more=more)
+            if self.settings.refine:
+                mixture = refined(mixture, start, ground, opening.seed, opening.emit)
             state = algorithm.start(mixture, beginning)
         except (IllDefinedCovariance, EmptyComponent) as error:
             outcome = Outcome(Reason.FAILED, str(error), None)
             state = replace(algorithm.start(stand_in(start, opening.frame.d), beginning), outcome=outcome)
             self.job.emit(RunEnded(name, outcome))
-        return Run(name, algorithm, state, opening.frame, opening.prior, self.settings.kernel)
+        return Run(name, algorithm, state, opening.frame, opening.prior, self.settings.fast)
 
     def _opening(self, start: Start) -> Opening:
-        """All that the start of one candidate depends on."""
-        settings, job = replace(self.settings, start=start, candidates=()), self.job
-        frame = self._frame(start.covariance_type)
-        return Opening(settings, self.look, frame, job.progress.seed, job.executor.beside, job.emit)
+        """All that the start of one candidate depends on.
 
-    def _ground(self, opening: Opening) -> Ground:
-        """As many rows of the sample as a fit alone would take. Starts compete on all of them but those that judge
-        candidates: the more starts differ, the more the best of them by those rows would owe to chance.
+        It knows no rows that judge candidates: the more starts differ, the more the best of them by those rows would
+        owe to chance.
         """
-        apart, start = self.judges.apart, opening.settings.start
-        rows = in_memory(apart.fit, start.covariance_type, start.n_components, opening.executor, apart.fit_weights)
-        own = (opening.frame, opening.searching, self.settings.kernel, apart.fit_weights)
-        return Ground(apart.fit, rows, rows, *own).thinned(start, START_FACTOR)
+        settings, job, apart = replace(self.settings, start=start, candidates=()), self.job, self.judges.apart
+        look = replace(self.look, sample=apart.fit, sample_weights=apart.fit_weights, whole=True)
+        frame, name = self._frame(start.covariance_type), name_of(start)
 
-    def _tell_start(self, name: str, event: Event) -> None:
-        if isinstance(event, StartChosen):
-            told = {"gained": event.gained, "seconds": event.seconds, "starts": event.starts, "ends": list(event.ends)}
-            stage = {"stage": "start", "run": name, **told}
-            self.job.progress = replace(self.job.progress, stages=(*self.job.progress.stages, stage))
-        self.job.callback(replace(event, run=name))
+        def emit(event: Event) -> None:
+            job.emit(replace(event, run=name))
+
+        opening = Opening(settings, look, frame, job.progress.seed, job.executor.beside, emit)
+        if frame.digest not in self.gaussians:
+            self.gaussians[frame.digest] = opening.expecting()
+        return replace(opening, gaussian=self.gaussians[frame.digest])
 
     def _hopes(self, weight: float) -> dict[str, tuple[float, float]]:
         """What passes over rows of this weight should gain, in nats per row, and its standard deviation.
 
         A fit of p parameters to m rows loses χ²_p/2m on the average over other rows (Akaike 1974).
         """
-        found, d = {}, self.look.moments.mean.size
+        found, m, d = {}, len(self.judges.apart.fit), self.look.moments.mean.size
         for start in self.settings.candidates:
-            rows, p = len(self._ground(self._opening(start)).rows), start.n_parameters(d)
+            p = start.n_parameters(d)
+            rows = ceil(m / thinning(m, START_FACTOR, p))
             fewer = max(0.0, 1 / rows - 1 / weight)
             found[name_of(start)] = p / 2 * fewer, (p / 2) ** 0.5 * fewer
         return found
@@ -197,13 +197,9 @@ class Contest:
             self.job.save()
 
         save(runs)
-        runs = advance(runs, data, self.job.emit, self._expected(moments), save, judge=judge)
+        runs = advance(runs, data, self.job.emit, self.job.expected(moments), save, judge=judge)
         self.job.save(now=True)
         return runs
-
-    def _expected(self, moments: Moments) -> Expected:
-        slack = 0.0 if self.job.source.weights is None else WEIGHT_ROUNDING
-        return Expected(moments.weight, moments.mean, moments.covariance, slack)
 
     def _again(self, everything: Data) -> dict[str, Run]:
         """Those that are fitted, fitted to all rows from where they are."""
@@ -222,9 +218,10 @@ class Contest:
         """One pass more over all rows, at what all have become; then the table, and what each rule takes."""
         moments, final = self.look.moments, self.final
         steps = tuple((run.frame, EStep.of(run.state.mixture, run.fast)) for run in final.values())
-        items = everything.sums(ESteps(steps, everything.plan.block_rows)).items
+        work = Ambiguity if self.settings.missing == "em" else ESteps
+        items = everything.sums(work(steps, everything.plan.block_rows)).items
         for run, stats in zip(final.values(), items, strict=True):
-            check(stats, run.frame, self._expected(moments), self.job.source.name)
+            check(stats, run.frame, self.job.expected(moments), self.job.source.name)
         found = dict(zip(final, items, strict=True))
         starts = zip(runs, self.settings.candidates, strict=True)
         known = [self._known(run, start, found.get(run.name)) for run, start in starts]

@@ -1,6 +1,6 @@
 """The work of EM: blocks of rows and mixtures in, statistics out."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -245,8 +245,12 @@ def assigned_stats(
     return central
 
 
-def shared_bytes(company: Iterable[tuple[Family, int]], d: int, rows: int) -> int:
-    """Bytes that E-steps of runs with such families and K take in one task, by any kernel; a run may ask for two."""
+def shared_bytes(company: Sequence[tuple[Family, int]], d: int, rows: int, kernel: str = "products") -> int:
+    """Bytes that E-steps of runs with such families and K take in one task, by any kernel but that of rows with missing
+    values, or by that, if it is meant; a run may ask for two.
+    """
+    if kernel == MISSING:
+        return missing.shared_bytes(company, d, rows)
     families, numpy_kernels, compiled = set[str](), 0, 0
     for family, k in company:
         p, stats = family.packed_size(d), Layout(family.name, k, d, "").size

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from gmmdask.begin import REFINED, Opening
 from gmmdask.checkpoint import Checkpoint
 from gmmdask.compiled import warm_up
+from gmmdask.covariance import Family
 from gmmdask.covariance._base import Array
 from gmmdask.degenerate import distinct_rows, without_spread
 from gmmdask.degenerate import told as too_few
@@ -93,14 +94,15 @@ class Job:
             self.kernels[event.run] = event.kernel
         if isinstance(event, PilotDone):
             self._stage({"stage": "first look", "seconds": event.seconds})
+        own = {"run": event.run} if self.settings.candidates else {}
         if isinstance(event, StartChosen):
             chosen = {"starts": event.starts, "ends": list(event.ends)}
-            self._stage({"stage": "start", "gained": event.gained, "seconds": event.seconds, **chosen})
+            self._stage({"stage": "start", **own, "gained": event.gained, "seconds": event.seconds, **chosen})
         if isinstance(event, CentresFound):
             self._stage({"stage": "start", "passes": event.passes, "seconds": event.seconds})
         if isinstance(event, MovesDone):
             told = {"moves": event.moves, "gained": event.gained, "seconds": event.seconds}
-            self._stage({"stage": "split-merge", **told})
+            self._stage({"stage": "split-merge", **own, **told})
         self.callback(event)
 
     def _stage(self, stage: dict[str, Any]) -> None:
@@ -134,7 +136,7 @@ class Job:
         """Goes through all stages that are not behind yet."""
         with self.under_way():
             data, look = self.looked_at()
-            frame = self._frame(look.moments)
+            frame = self.frame(self.settings.family, look.moments)
             lacks = self._lacks(frame, look)
             if look.whole:
                 data = self.beside(look.sample, look.sample_weights)
@@ -217,12 +219,19 @@ class Job:
             self.emit(RowsSorted("fit", look.order_ratio))
         self.save(now=True)
 
-    def _frame(self, moments: Moments) -> Frame:
+    def frame(self, family: Family, moments: Moments) -> Frame:
         """That suits the data; where values are missing, one that mixes no feature with another."""
-        family, mean, covariance = self.settings.family, moments.mean, moments.covariance
+        mean, covariance = moments.mean, moments.covariance
         if self.settings.missing == "em":
             return Frame.by_feature(family, mean, np.diag(covariance))
         return Frame.of(family, mean, covariance)
+
+    def expected(self, moments: Moments) -> Expected:
+        """What passes over rows with these moments must find again; where values are missing, their weight."""
+        slack = 0.0 if self.source.weights is None else WEIGHT_ROUNDING
+        if self.settings.missing == "em":
+            return Expected(moments.weight, None, None, slack)
+        return Expected(moments.weight, moments.mean, moments.covariance, slack)
 
     def _lacks(self, frame: Frame, look: FirstLook) -> tuple[tuple[int, ...], str]:
         """Features without spread, and what is to be said of too few different rows: told, as events too."""
@@ -246,12 +255,8 @@ class Job:
             self.progress = replace(self.progress, runs=runs)
             self.save()
 
-        slack = 0.0 if self.source.weights is None else WEIGHT_ROUNDING
-        expected = Expected(look.moments.weight, look.moments.mean, look.moments.covariance, slack)
-        if self.settings.missing == "em":
-            expected = replace(expected, mean=None, covariance=None)
         held_out = self._beside(look.held_out, look.held_out_weights) if len(look.held_out) else None
-        advance(self.progress.runs, data, self.emit, expected, save, held_out)
+        advance(self.progress.runs, data, self.emit, self.expected(look.moments), save, held_out)
         self.save(now=True)
         self.check_unchanged(data)
 

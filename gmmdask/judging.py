@@ -12,6 +12,7 @@ from gmmdask.criteria import leader, mean_and_error
 from gmmdask.estep import EStep, LogDensities
 from gmmdask.execution import Executor
 from gmmdask.initialise import in_memory
+from gmmdask.kernels import numpy_of
 from gmmdask.moments import Moments
 from gmmdask.outcome import Callback, CandidateDropped, Outcome, Reason
 from gmmdask.pilot import FirstLook
@@ -25,7 +26,8 @@ BEHIND = 3.0  # paired standard errors behind the best: then a candidate drops o
 class Apart:
     """The sample in two: rows (m, d) that starts are fitted to, and rows (h, d) that judge, which no pass sees.
 
-    `numbers` (h,) are those of the latter in the data; `moments` are of all rows of the data but them.
+    `numbers` (h,) are those of the latter in the data; `moments` are of all rows of the data but them, as far as known:
+    where values are missing, only the weight is.
     """
 
     fit: np.ndarray
@@ -36,14 +38,17 @@ class Apart:
     moments: Moments
 
     @classmethod
-    def of(cls, look: FirstLook, seed: int, judges: int) -> "Apart":
+    def of(cls, look: FirstLook, seed: int, judges: int, gaps: bool = False) -> "Apart":
         """So many rows of the sample, drawn at random, judge."""
         rows, weights = look.sample, look.sample_weights
         fit, judge = split(len(rows) - judges, len(rows), seed)
         of_fit, of_judges = (None if weights is None else weights[part] for part in (fit, judge))
         own = None if look.own_weights is None else look.own_weights[judge]
         assert look.numbers is not None
-        rest = look.moments.without(Moments.of(rows[judge], own))
+        if gaps:
+            rest = replace(look.moments, weight=look.moments.weight - (len(judge) if own is None else float(own.sum())))
+        else:
+            rest = look.moments.without(Moments.of(rows[judge], own))
         return cls(rows[fit], of_fit, rows[judge], of_judges, look.numbers[judge], rest)
 
 
@@ -71,7 +76,7 @@ class Judges:
         if self.known.get(run.name, ("",))[0] != mixture.digest:
             of = (mixture.covariance_type, mixture.n_components)
             rows = in_memory(self.apart.judges, *of, self.executor, self.weights)
-            work = LogDensities(((run.frame, EStep.of(mixture, "products")),), rows.plan.block_rows)
+            work = LogDensities(((run.frame, EStep.of(mixture, numpy_of(run.fast))),), rows.plan.block_rows)
             self.known[run.name] = mixture.digest, rows.sums(work).values[0] + run.frame.log_det
         return self.known[run.name][1]
 

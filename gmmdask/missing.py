@@ -9,7 +9,7 @@ S2 += r (x̂ x̂ᵀ + C). A row without any value has density 1 and the weights 
 Rows that lack the same features share Λ_mm⁻¹. They are sorted by that, block by block, and worked on in batches.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import log, pi
 
 import numpy as np
@@ -175,12 +175,27 @@ def assigned_stats(
     return stats
 
 
-def peak_bytes(family: Family, n_components: int, d: int, rows: int, runs: int = 1) -> int:
-    """Bytes that E-steps of `runs` mixtures take in one task with blocks of this many rows, of any patterns."""
+def bytes_of(family: Family, n_components: int, d: int, rows: int, runs: int) -> tuple[int, int]:
+    """Bytes that E-steps of `runs` mixtures keep in one task with blocks of this many rows, of any patterns; and what
+    they take while they work on a batch.
+    """
     b, covariances = batch_rows(n_components, d, rows), 0 if family.aligned else 1 if family.shared else n_components
-    patterns = min(rows, 2.0**d)
-    block = rows * (d + 4 * 8 + -(-d // 64) * 24) + int(patterns) * 600
-    batch = 8 * b * ((4 if covariances else 1) * n_components * d + 8 * d + 4 * n_components + 8)
+    turned, patterns = n_components * d if covariances else 0, min(rows, 2.0**d)
     inverses = min(INVERSES + covariances * d * d, covariances * d * (d + 1) * 2.0 ** min(d - 2, 60))
     own = 2 * n_components * d + 4 * covariances * d * d + 3 * Layout(family.name, n_components, d, "").size
-    return int(block + batch + 8 * ((5 + runs) * inverses + runs * own) + 8 * np.getbufsize())
+    kept = b * (n_components * d + turned + 2 * d + n_components) + (1 + runs) * inverses + runs * own
+    block = rows * (d + 4 * 8 + -(-d // 64) * 24) + int(patterns) * 600
+    batch = b * (2 * turned + 6 * d + 3 * n_components + 8) + 4 * inverses + np.getbufsize()
+    return int(8 * kept), int(block + 8 * batch)
+
+
+def peak_bytes(family: Family, n_components: int, d: int, rows: int, runs: int = 1) -> int:
+    """Bytes that E-steps of `runs` mixtures take in one task with blocks of this many rows, of any patterns."""
+    return sum(bytes_of(family, n_components, d, rows, runs))
+
+
+def shared_bytes(company: Sequence[tuple[Family, int]], d: int, rows: int) -> int:
+    """The same of runs with such families and K, which work one after another; a run may ask for two E-steps."""
+    kept, passing = zip(*(bytes_of(family, k, d, rows, 2) for family, k in company), strict=True)
+    joint = 16 * rows * max(k for _, k in company)  # of a whole block, as `Evaluation` has it
+    return sum(kept) + max(passing) + joint

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
@@ -90,7 +91,10 @@ def select(
     max_iter: int = 100,
     init_params: str = "kmeans",
     prior: str | None = None,
+    weight_concentration: float = 1.0,
+    refine: str | None = None,
     noise: bool = False,
+    missing: str = "error",
     random_state: Any = None,
     sample_weight: Any = None,
     scheduler: Any = None,
@@ -130,35 +134,28 @@ def select(
     gmmdask.execution.ClusterError, OSError
         For trouble with a cluster or storage; the checkpoint is kept.
     """
-    known: dict[str, Any] = {
-        "tol": tol,
-        "reg_covar": reg_covar,
-        "max_iter": max_iter,
-        "n_init": n_init,
-        "init_params": init_params,
-        "random_state": random_state,
-        "accelerate": accelerate,
-        "checkpoint": checkpoint,
-        "callbacks": callbacks,
-        "memory_limit": memory_limit,
-        "cache": cache,
-        "sample_rows": sample_rows,
-        "prior": prior,
-        "noise": noise,
-    }
-    source = weighted(open_source(data), sample_weight)
-    if resume and checkpoint is None:
-        raise ValueError("resume=True needs the checkpoint to go on from: set checkpoint=.")
-    settings = settings_of(source, pairs_of(components, covariance_types), known)
-    with open_executor(scheduler) as executor:
-        contest = Contest(Job(source, settings, executor, teller(callbacks, 0, 1), checkpoint, resume), float(tol))
-        contest.run()
-        best, outcome = model_of(contest, contest.choices["one_standard_error"], source, known)
-        fitted = [row for row in contest.table if row["state"] == "fitted"] if keep_models else []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the best has told what is to be told
-            models = {key_of(row): model_of(contest, row, source, known)[0] for row in fitted}
-    return Selection(contest.table, contest.choices, best, outcome, contest.sentence, models)
+    like = GaussianMixture(
+        stop="predicted",
+        tol=tol,
+        reg_covar=reg_covar,
+        max_iter=max_iter,
+        n_init=n_init,
+        init_params=init_params,
+        random_state=random_state,
+        accelerate=accelerate,
+        checkpoint=checkpoint,
+        callbacks=callbacks,
+        memory_limit=memory_limit,
+        cache=cache,
+        sample_rows=sample_rows,
+        prior=prior,
+        weight_concentration=weight_concentration,
+        refine=refine,
+        noise=noise,
+        missing=missing,
+    )
+    source, pairs = weighted(open_source(data), sample_weight), pairs_of(components, covariance_types)
+    return selected(like, source, pairs, scheduler, resume, keep_models)
 
 
 def pairs_of(components: int | Iterable[int], covariance_types: str | Iterable[str]) -> list[tuple[str, int]]:
@@ -173,31 +170,55 @@ def pairs_of(components: int | Iterable[int], covariance_types: str | Iterable[s
     return [(kind, k) for kind in dict.fromkeys(kinds) for k in sorted({int(k) for k in counts})]
 
 
-def settings_of(source: Source, pairs: Sequence[tuple[str, int]], known: dict[str, Any]) -> Settings:
+def selected(
+    like: GaussianMixture,
+    source: Source,
+    pairs: Sequence[tuple[str, int]],
+    scheduler: Any = None,
+    resume: bool | str = False,
+    keep_models: bool = False,
+) -> Selection:
+    """Of candidates that have the parameters of one estimator, but for covariance type and number of components."""
+    if resume and like.checkpoint is None:
+        raise ValueError("resume=True needs the checkpoint to go on from: set checkpoint=.")
+    settings = settings_of(source, pairs, like)
+    with open_executor(scheduler) as executor:
+        job = Job(source, settings, executor, teller(like.callbacks, 0, 1), like.checkpoint, resume)
+        contest = Contest(job, float(like.tol))
+        contest.run()
+        best, outcome = model_of(contest, contest.choices["one_standard_error"], source, like)
+        fitted = [row for row in contest.table if row["state"] == "fitted"] if keep_models else []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the best has told what is to be told
+            models = {key_of(row): model_of(contest, row, source, like)[0] for row in fitted}
+    return Selection(contest.table, contest.choices, best, outcome, contest.sentence, models)
+
+
+def settings_of(source: Source, pairs: Sequence[tuple[str, int]], like: GaussianMixture) -> Settings:
     """What is asked of the job: the candidates, and that one mixture of them which has the most parameters."""
-    starts = tuple(Start(kind, k, known["init_params"]) for kind, k in pairs)
+    starts = tuple(Start(kind, k, like.init_params) for kind, k in pairs)
     if starts[0].by_passes:
         raise ValueError(
             f"init_params={starts[0].method!r} takes passes over all rows for each candidate. Choose one that starts "
             "on the sample, such as 'kmeans'."
         )
     largest = max(starts, key=lambda start: start.n_parameters(source.d))
-    model = estimator(largest.covariance_type, largest.n_components, known)
+    model = candidate(like, largest.covariance_type, largest.n_components)
     model._validate_params()
-    em = Batch(float(known["tol"]), int(known["max_iter"]), "predicted")
-    algorithm = Guarded(em if known["accelerate"] is None else Squarem(em))
+    em = Batch(float(like.tol), int(like.max_iter), "predicted")
+    algorithm = Guarded(em if like.accelerate is None else Squarem(em))
     return replace(model.settings(source), algorithm=algorithm, candidates=starts)
 
 
-def estimator(kind: str, k: int, known: dict[str, Any]) -> GaussianMixture:
-    return GaussianMixture(k, covariance_type=kind, stop="predicted", **known)
+def candidate(like: GaussianMixture, kind: str, k: int) -> GaussianMixture:
+    """An estimator that is not fitted, like another that is not."""
+    return copy(like).set_params(n_components=k, covariance_type=kind)
 
 
-def model_of(contest: Contest, row: Row, source: Source, known: dict[str, Any]) -> tuple[GaussianMixture, Outcome]:
+def model_of(contest: Contest, row: Row, source: Source, like: GaussianMixture) -> tuple[GaussianMixture, Outcome]:
     """The fitted estimator of a candidate, and why its passes ended."""
     kind, k = key_of(row)
-    fitted = contest.fitted(kind, k)
-    model = estimator(kind, k, known)
+    fitted, model = contest.fitted(kind, k), candidate(like, kind, k)
     model._set_names(source.feature_names)
     return model._accept(fitted), fitted.outcome
 

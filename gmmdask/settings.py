@@ -99,7 +99,7 @@ class Settings:
     def work_bytes(self, d: int, rows: int) -> int:
         """Bytes that the E-steps of a pass take in a task, with blocks of so many rows."""
         if self.candidates:
-            return 8 * rows * d + shared_bytes(self.company, d, rows)  # held-out rows are left out of a copy
+            return 8 * rows * d + shared_bytes(self.company, d, rows, self.fast)  # held-out rows are left out of a copy
         return peak_bytes(self.family, self.start.n_components, d, rows, 1, self.noise, self.fast)
 
     def describe(self) -> dict[str, Any]:

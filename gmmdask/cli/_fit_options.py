@@ -39,6 +39,21 @@ def prior(command: F) -> F:
     return click.option("--prior", type=kinds, default="none", show_default=True, help="Prevents collapse.")(command)
 
 
+def refine(command: F) -> F:
+    kinds, text = click.Choice(["none", "split-merge"]), "Merge and split components where the score rises by it."
+    return click.option("--refine", type=kinds, default="none", show_default=True, help=text)(command)
+
+
+def weight_concentration(command: F) -> F:
+    text = "Draws weights together, as if every component held this less one rows more; 1 or above."
+    return click.option("--weight-concentration", type=float, default=1.0, show_default=True, help=text)(command)
+
+
+def missing(command: F) -> F:
+    kinds, text = click.Choice(["error", "em"]), "What NaN is: an error, or (em) a value that is missing at random."
+    return click.option("--missing", default="error", show_default=True, type=kinds, help=text)(command)
+
+
 def noise(command: F) -> F:
     text = "A uniform component beside the others, for outliers; its label is -1."
     return click.option("--noise", is_flag=True, help=text)(command)

@@ -15,6 +15,19 @@ from gmmdask.progress import check_resumable
 from gmmdask.settings import Settings
 from gmmdask.sources import addresses
 
+AS_THEY_ARE = (
+    *("tol", "max_iter", "reg_covar", "n_init", "weight_concentration", "noise", "missing"),
+    *("checkpoint", "memory_limit", "cache", "sample_rows"),
+)
+OR_NONE = ("accelerate", "prior", "refine")
+
+
+def parameters(options: dict[str, Any], reporter: Any) -> dict[str, Any]:
+    """What the options of both `fit` and `select` say to an estimator."""
+    given = {name: options[name] for name in AS_THEY_ARE}
+    given |= {name: None if options[name] == "none" else options[name] for name in OR_NONE}
+    return {**given, "init_params": options["init"], "random_state": options["seed"], "callbacks": (reporter,)}
+
 
 def resumes(options: dict[str, Any], output: str) -> bool | str:
     """What a fit should take for `resume`; UsageError if the options contradict each other."""

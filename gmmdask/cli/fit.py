@@ -4,7 +4,16 @@ from typing import Any
 
 import click
 
-from gmmdask.cli._fit_options import how_to_end, noise, prior, what_to_take, what_to_write
+from gmmdask.cli._fit_options import (
+    how_to_end,
+    missing,
+    noise,
+    prior,
+    refine,
+    weight_concentration,
+    what_to_take,
+    what_to_write,
+)
 from gmmdask.cli._job_file import job_file
 from gmmdask.cli._options import (
     ALGORITHM,
@@ -31,28 +40,10 @@ from gmmdask.cli._options import (
 @how_to_end
 @click.option("--stop", default="predicted", show_default=True, type=click.Choice(["gain", "predicted"]))
 @how_to_start
-@click.option(
-    "--refine",
-    type=click.Choice(["none", "split-merge"]),
-    default="none",
-    show_default=True,
-    help="Merge and split components where the score rises by it.",
-)
+@refine
 @prior
-@click.option(
-    "--weight-concentration",
-    type=float,
-    default=1.0,
-    show_default=True,
-    help="Draws weights together, as if every component held this less one rows more; 1 or above.",
-)
-@click.option(
-    "--missing",
-    default="error",
-    show_default=True,
-    type=click.Choice(["error", "em"]),
-    help="What NaN is: an error, or (em) a value that is missing at random.",
-)
+@weight_concentration
+@missing
 @click.option(
     "--empty",
     default="reseed",
@@ -102,31 +93,17 @@ def command(data: str, output: str, **options: Any) -> None:
 
 def estimator(options: dict[str, Any], reporter: Any) -> Any:
     """The estimator that the options describe."""
+    from gmmdask.cli._fitting import parameters
     from gmmdask.estimator import GaussianMixture
 
-    settings = {"tol": options["tol"], "max_iter": options["max_iter"]}
+    ends = {"tol": options["tol"], "max_iter": options["max_iter"]}
     return GaussianMixture(
         options["components"],
         covariance_type=options["covariance"],
-        reg_covar=options["reg_covar"],
-        **settings,
-        n_init=options["n_init"],
-        init_params=options["init"],
-        random_state=options["seed"],
-        algorithm=chosen(options["algorithm"], options["optimizer"], options["learning_rate"], settings),
-        accelerate=None if options["accelerate"] == "none" else options["accelerate"],
+        algorithm=chosen(options["algorithm"], options["optimizer"], options["learning_rate"], ends),
         stop=options["stop"],
-        checkpoint=options["checkpoint"],
-        callbacks=(reporter,),
-        memory_limit=options["memory_limit"],
-        cache=options["cache"],
-        sample_rows=options["sample_rows"],
         empty=options["empty"],
-        missing=options["missing"],
-        prior=None if options["prior"] == "none" else options["prior"],
-        weight_concentration=options["weight_concentration"],
-        refine=None if options["refine"] == "none" else options["refine"],
-        noise=options["noise"],
+        **parameters(options, reporter),
     )
 
 

@@ -4,7 +4,17 @@ from typing import Any
 
 import click
 
-from gmmdask.cli._fit_options import default, how_to_end, noise, prior, what_to_take, what_to_write
+from gmmdask.cli._fit_options import (
+    default,
+    how_to_end,
+    missing,
+    noise,
+    prior,
+    refine,
+    weight_concentration,
+    what_to_take,
+    what_to_write,
+)
 from gmmdask.cli._job_file import job_file
 from gmmdask.cli._options import (
     COVARIANCE,
@@ -56,7 +66,10 @@ class Covariances(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @how_to_end
 @default("n_init", 3)
 @how_to_start
+@refine
 @prior
+@weight_concentration
+@missing
 @noise
 @what_to_write
 @click.option("--table", type=click.Path(dir_okay=False), help="JSON file to write the table to.")
@@ -71,20 +84,22 @@ def command(data: str, output: str, table: str | None, **options: Any) -> None:
     import warnings
 
     from gmmdask.cli import NotConverged
-    from gmmdask.cli._fitting import check_output, interval, planned, resumes
+    from gmmdask.cli._fitting import check_output, interval, parameters, planned, resumes
     from gmmdask.cli._progress import Reporter, once_a_pass
     from gmmdask.cli._tables import candidates, components, console, show
+    from gmmdask.estimator import GaussianMixture
     from gmmdask.model_file import Model, save_model
     from gmmdask.place import Place
-    from gmmdask.selection import pairs_of, select, settings_of
+    from gmmdask.selection import pairs_of, selected, settings_of
 
     form, resume = options["log_format"], resumes(options, output)
     source = open_weighted(data, options)
-    of = options["components"], options["covariance"]
+    pairs = pairs_of(options["components"], options["covariance"])
     with Reporter(form) as reporter, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they say are events, told by the reporter
-        known = asked(options, reporter if form == "json" else once_a_pass(reporter))
-        settings = settings_of(source, pairs_of(*of), known)
+        told = reporter if form == "json" else once_a_pass(reporter)
+        like = GaussianMixture(stop="predicted", **parameters(options, told))
+        settings = settings_of(source, pairs, like)
         own = options["overwrite"] or (bool(resume) and is_own(output, settings, source))
         outputs = [output] if table is None else [output, table]
         check_output(outputs, own, resume, options["checkpoint"], source, lambda _: settings)
@@ -93,42 +108,22 @@ def command(data: str, output: str, table: str | None, **options: Any) -> None:
             show(planned(source, settings, where), form)
             return
         with interval(options["checkpoint_every"]):
-            found = select(source, *of, **known, scheduler=where, resume=resume)
+            found = selected(like, source, pairs, where, resume)
     best = found.best_
     provenance = {**best.provenance_, "run_id": reporter.run_id}
     save_model(output, Model(best.mixture_, provenance, feature_names=source.feature_names))
-    told = {"table": list(found.table_), "choices": found.choices_, "sentence": found.sentence_}
+    result = {"table": list(found.table_), "choices": found.choices_, "sentence": found.sentence_}
     if table is not None:
-        Place(table).write([json.dumps(told, indent=1, allow_nan=False).encode()])
+        Place(table).write([json.dumps(result, indent=1, allow_nan=False).encode()])
     summary = {"model": output, "choice": found.sentence_, **reporter.summary(best)}
     if form == "json":
-        show({**summary, **told}, form)
+        show({**summary, **result}, form)
     else:
         console().print(candidates(found.table_, found.choices_))
         show(summary, form)
         console().print(components(best.mixture_))
     if options["require_convergence"] and not best.converged_:
         raise NotConverged(best.outcome_.sentence)
-
-
-def asked(options: dict[str, Any], reporter: Any) -> dict[str, Any]:
-    """What the options say to `select`, but for data, candidates, and where it runs."""
-    return {
-        "tol": options["tol"],
-        "reg_covar": options["reg_covar"],
-        "max_iter": options["max_iter"],
-        "n_init": options["n_init"],
-        "init_params": options["init"],
-        "random_state": options["seed"],
-        "accelerate": None if options["accelerate"] == "none" else options["accelerate"],
-        "checkpoint": options["checkpoint"],
-        "callbacks": (reporter,),
-        "memory_limit": options["memory_limit"],
-        "cache": options["cache"],
-        "sample_rows": options["sample_rows"],
-        "prior": None if options["prior"] == "none" else options["prior"],
-        "noise": options["noise"],
-    }
 
 
 def is_own(output: str, settings: Any, source: Any) -> bool:
