@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,21 +45,28 @@ from gmmdask.sources import ArraySource, DataError
 from gmmdask.sources.weights import weighted
 from gmmdask.synthetic import random_mixture
 from gmmdask.task import Data
-from gmmdask.testing.strategies import LAW
+from gmmdask.testing.strategies import LAW, with_gaps
 
 N, D = 6000, 2
 TRUTH = random_mixture(3, D, "full", seed=1, separation=6.0)
 ROWS = TRUTH.sample(N, np.random.default_rng(1))[0]
+DATA = {"error": ROWS, "em": with_gaps(np.random.default_rng(5), ROWS[:3000])}  # by what `missing` says of NaN
 QUICK: dict[str, Any] = {"n_init": 1, "sample_rows": 800, "random_state": 3}
 KINDS = ("full", "diag")
 FOUR = (1, 2, 3, 4)
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("data") / "rows.zarr"
-    zarr.create_array(path, data=ROWS, chunks=(500, D))
-    return str(path)
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("data")
+    for missing, rows in DATA.items():
+        zarr.create_array(folder / missing, data=rows, chunks=(500, D))
+    return {missing: str(folder / missing) for missing in DATA}
+
+
+@pytest.fixture(scope="module")
+def stored(places: dict[str, str]) -> str:
+    return places["error"]
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +74,17 @@ def found(stored: str) -> Selection:
     return select(stored, range(1, 5), KINDS, keep_models=True, **QUICK)
 
 
+Unbroken = Callable[[str, int | None], Selection]
+
+
 @pytest.fixture(scope="module")
-def unbroken(stored: str) -> dict[int | None, Selection]:
-    """Of four candidates, by the rows of their sample."""
-    return {sample_rows: select(stored, FOUR, **{**QUICK, "sample_rows": sample_rows}) for sample_rows in (800, None)}
+def unbroken(places: dict[str, str]) -> Unbroken:
+    """Of four candidates, by whether values are missing and the rows of their sample."""
+    return cache(
+        lambda missing, sample_rows: select(
+            places[missing], FOUR, missing=missing, keep_models=True, **{**QUICK, "sample_rows": sample_rows}
+        )
+    )
 
 
 def bits(found: Selection) -> bytes:
@@ -190,21 +205,28 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[Apart]:
     return seen
 
 
+@pytest.mark.parametrize("missing", DATA)
 @pytest.mark.parametrize("sample_rows", [800, None])
 @pytest.mark.parametrize("weigh", [False, True])
-def test_no_row_that_judges_is_fitted_to(sample_rows: int | None, weigh: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = np.random.default_rng(0).integers(0, 3, N).astype(float) if weigh else None
+def test_no_row_that_judges_is_fitted_to(
+    sample_rows: int | None, weigh: bool, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, n = DATA[missing], len(DATA[missing])
+    weights = np.random.default_rng(0).integers(0, 3, n).astype(float) if weigh else None
     seen = spied(monkeypatch)
-    select(ROWS, (2,), random_state=1, n_init=1, sample_rows=sample_rows, sample_weight=weights, max_iter=2, tol=0)
+    settings: dict[str, Any] = {"n_init": 1, "max_iter": 2, "tol": 0, "missing": missing, "sample_rows": sample_rows}
+    select(rows, (2,), random_state=1, sample_weight=weights, **settings)
     (apart,) = seen
-    counted = N if weights is None else int((weights > 0).sum())
-    assert len(apart.judges) == (N // 4 if sample_rows else counted // 3)
-    np.testing.assert_array_equal(ROWS[apart.numbers], apart.judges)
-    ours = {row.tobytes() for row in apart.fit}
-    assert not any(row.tobytes() in ours for row in apart.judges)
-    others = np.delete(ROWS, apart.numbers, axis=0)
-    mean = np.average(others, axis=0, weights=None if weights is None else np.delete(weights, apart.numbers))
-    np.testing.assert_allclose(apart.moments.mean, mean, rtol=1e-9)
+    counted = n if weights is None else int((weights > 0).sum())
+    assert len(apart.judges) == (n // 4 if sample_rows else counted // 3)
+    np.testing.assert_array_equal(rows[apart.numbers], apart.judges)
+    ours = {row.tobytes() for row in apart.fit if not np.isnan(row).all()}
+    assert not any(row.tobytes() in ours for row in apart.judges if not np.isnan(row).any())
+    given = np.delete(np.ones(n) if weights is None else weights, apart.numbers)
+    assert apart.moments.weight == pytest.approx(given.sum(), rel=1e-12)
+    if missing == "error":
+        mean = np.average(np.delete(rows, apart.numbers, axis=0), axis=0, weights=given)
+        np.testing.assert_allclose(apart.moments.mean, mean, rtol=1e-9)
 
 
 def run_of(name: str, shift: float, outcome: Outcome | None = None) -> Run:
@@ -276,7 +298,7 @@ def test_the_truth_is_chosen_and_the_poor_drop_out(found: Selection, stored: str
     assert found.sentence_ in str(found)
 
 
-def test_all_that_is_fitted_is_a_model_like_any(found: Selection, tmp_path: Path) -> None:
+def assert_models_are_as_told(found: Selection, rows: np.ndarray) -> None:
     assert set(found.models_) == {
         (row["covariance_type"], row["components"]) for row in found.table_ if row["state"] == "fitted"
     }
@@ -285,15 +307,23 @@ def test_all_that_is_fitted_is_a_model_like_any(found: Selection, tmp_path: Path
         if model is None:
             assert row["bic"] is None
             continue
-        assert model.bic(ROWS) == pytest.approx(row["bic"], rel=1e-12)
-        assert model.aic(ROWS) == pytest.approx(row["aic"], rel=1e-12)
-        proba = model.predict_proba(ROWS)
+        assert model.bic(rows) == pytest.approx(row["bic"], rel=1e-12)
+        assert model.aic(rows) == pytest.approx(row["aic"], rel=1e-12)
+        proba = model.predict_proba(rows)
         entropy = -np.sum(proba[proba > 0] * np.log(proba[proba > 0]))
-        assert row["icl"] == pytest.approx(row["bic"] + 2 * entropy, abs=1e-6 * N)
-        assert row["lower_bound"] == pytest.approx(model.score(ROWS), rel=1e-12)
-        assert (model.n_iter_, model.converged_) == (row["passes"], row["converged"])
+        assert row["icl"] == pytest.approx(row["bic"] + 2 * entropy, abs=1e-6 * len(rows))
+        log_prior = (model.weight_concentration - 1) * np.log(model.weights_).sum()
+        assert row["lower_bound"] == pytest.approx(model.score(rows) + log_prior / len(rows), rel=1e-12)
+        assert model.converged_ == row["converged"]
         assert row["parameters"] == model.mixture_.n_parameters
         assert (np.diff(model.weights_) <= 0).all()
+
+
+def test_all_that_is_fitted_is_a_model_like_any(found: Selection, tmp_path: Path) -> None:
+    assert_models_are_as_told(found, ROWS)
+    for row in found.table_:
+        model = found.models_.get((row["covariance_type"], row["components"]))
+        assert model is None or model.n_iter_ == row["passes"]
     best = found.best_
     best.save(tmp_path / "best.gmm")
     loaded = GaussianMixture.load(tmp_path / "best.gmm")
@@ -305,29 +335,64 @@ def test_all_that_is_fitted_is_a_model_like_any(found: Selection, tmp_path: Path
     assert loaded.outliers(ROWS, 0.05).mean() == pytest.approx(0.05, abs=0.02)
 
 
+def test_where_values_are_missing_models_tell_the_same_too(unbroken: Unbroken) -> None:
+    for sample_rows in (800, None):
+        found = unbroken("em", sample_rows)
+        assert (
+            found.choices_["one_standard_error"]
+            == found.choices_["icl"]
+            == {"covariance_type": "full", "components": 3}
+        )
+        assert_models_are_as_told(found, DATA["em"])
+        assert found.best_.missing == "em"
+
+
+def test_without_gaps_it_is_all_the_same_whether_values_may_be_missing(stored: str) -> None:
+    """Up to the frame, in which starts and steps are taken."""
+    may, may_not = (select(stored, (2, 3), missing=missing, **QUICK) for missing in ("em", "error"))
+    assert (may.choices_, may.sentence_) == (may_not.choices_, may_not.sentence_)
+    for one, other in zip(may.table_, may_not.table_, strict=True):
+        assert one["state"] == other["state"]
+        assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+        assert one["icl"] is other["icl"] is None or one["icl"] == pytest.approx(other["icl"], rel=1e-3)
+
+
+@pytest.mark.parametrize("missing", DATA)
+def test_lower_bounds_have_the_prior_of_weights_in_them_and_criteria_have_not(missing: str) -> None:
+    common: dict[str, Any] = {"missing": missing, "keep_models": True, **QUICK}
+    plain, drawn = (select(DATA[missing], (3,), weight_concentration=alpha, **common) for alpha in (1.0, 1000.0))
+    assert_models_are_as_told(drawn, DATA[missing])
+    assert np.ptp(drawn.best_.weights_) < 0.8 * np.ptp(plain.best_.weights_)
+    assert drawn.best_.provenance_["settings"]["weight_concentration"] == 1000.0
+
+
+@pytest.mark.parametrize("missing", DATA)
 @pytest.mark.parametrize("sample_rows", [800, None])
-def test_criteria_count_weights(sample_rows: int | None, stored: str) -> None:
-    weights = np.random.default_rng(0).integers(0, 3, N) / 128
-    found = select(stored, (2, 3), random_state=1, n_init=1, sample_rows=sample_rows, sample_weight=weights)
+def test_criteria_count_weights(sample_rows: int | None, missing: str, places: dict[str, str]) -> None:
+    rows = DATA[missing]
+    weights = np.random.default_rng(0).integers(0, 3, len(rows)) / 128
+    common: dict[str, Any] = {"n_init": 1, "sample_rows": sample_rows, "sample_weight": weights, "missing": missing}
+    found = select(places[missing], (2, 3), random_state=1, **common)
     row = next(row for row in found.table_ if row["components"] == 3)
-    assert row["bic"] == pytest.approx(found.best_.bic(ROWS, sample_weight=weights), rel=1e-10)
-    assert row["lower_bound"] == pytest.approx(found.best_.score(ROWS, sample_weight=weights), rel=1e-10)
+    assert row["bic"] == pytest.approx(found.best_.bic(rows, sample_weight=weights), rel=1e-10)
+    assert row["lower_bound"] == pytest.approx(found.best_.score(rows, sample_weight=weights), rel=1e-10)
 
 
+@pytest.mark.parametrize("more", [{}, {"missing": "em", "weight_concentration": 50.0}], ids=["", "gaps and a prior"])
 @pytest.mark.parametrize(("accelerate", "off"), [(None, 1e-8), ("squarem", 1e-3)])
 def test_a_candidate_becomes_what_it_would_alone(
-    accelerate: str | None, off: float, monkeypatch: pytest.MonkeyPatch
+    accelerate: str | None, off: float, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the same start, on the rows that do not judge, in as many passes; the length of extrapolated steps depends a
     little on the frame, which is that of all rows here.
     """
     monkeypatch.setattr("gmmdask.judging.BEHIND", 1e9)
     seen = spied(monkeypatch)
-    common = {"tol": 0, "accelerate": accelerate, **QUICK}
-    starts = select(ROWS, (2, 3, 4), max_iter=0, keep_models=True, **common).models_
+    common, rows = {"tol": 0, "accelerate": accelerate, **QUICK, **more}, DATA[more.get("missing", "error")]
+    starts = select(rows, (2, 3, 4), max_iter=0, keep_models=True, **common).models_
     assert len(starts) == 3
-    together = select(ROWS, (2, 3, 4), max_iter=4, keep_models=True, **common).models_
-    others = np.delete(ROWS, seen[0].numbers, axis=0)
+    together = select(rows, (2, 3, 4), max_iter=4, keep_models=True, **common).models_
+    others = np.delete(rows, seen[0].numbers, axis=0)
     assert len(together) == 3
     for key, model in together.items():
         begin = starts[key]
@@ -387,12 +452,13 @@ def test_one_that_fails_leaves_the_others_alone(stored: str, monkeypatch: pytest
 # --- the same bits ----------------------------------------------------------------------------------------------
 
 
-def test_schedulers_give_the_same_bits(stored: str) -> None:
-    of = (stored, (2, 3), KINDS)
-    expected = bits(select(*of, scheduler="synchronous", **QUICK))
-    assert bits(select(*of, scheduler=Threads(3), **QUICK)) == expected
+def test_schedulers_give_the_same_bits(places: dict[str, str]) -> None:
     with local_cluster(2) as executor:
-        assert bits(select(*of, scheduler=executor.client, **QUICK)) == expected
+        for missing, place in places.items():
+            ways = ("synchronous", Threads(3), executor.client)
+            of = (place, (2, 3), KINDS)
+            found = [bits(select(*of, missing=missing, scheduler=where, **QUICK)) for where in ways]
+            assert found[0] == found[1] == found[2], missing
 
 
 class Break(Exception):
@@ -408,25 +474,35 @@ def breaking(kind: type[Event], lap: int = 0) -> Callable[[Event], None]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "lap", "sample_rows"),
-    [(PilotDone, 0, 800), (CandidateDropped, 0, 800), (PassDone, 2, 800), (PassDone, 1, None), (RunEnded, 0, None)],
+    ("kind", "lap", "sample_rows", "missing"),
+    [
+        (PilotDone, 0, 800, "error"),
+        (CandidateDropped, 0, 800, "error"),
+        (PassDone, 2, 800, "error"),
+        (PassDone, 1, None, "error"),
+        (RunEnded, 0, None, "error"),
+        (PilotDone, 0, 800, "em"),
+        (PassDone, 2, 800, "em"),
+        (RunEnded, 0, None, "em"),
+    ],
 )
 def test_broken_off_and_resumed_it_ends_in_the_same_bits(
     kind: type[Event],
     lap: int,
     sample_rows: int | None,
-    stored: str,
+    missing: str,
+    places: dict[str, str],
     tmp_path: Path,
-    unbroken: dict[int | None, Selection],
+    unbroken: Unbroken,
 ) -> None:
-    settings = {**QUICK, "sample_rows": sample_rows}
+    settings, place = {**QUICK, "sample_rows": sample_rows, "missing": missing}, places[missing]
     checkpoint = tmp_path / "select.ckpt"
     with dask.config.set({"gmmdask.checkpoint-interval": 0}):
         with pytest.raises(Break):
-            select(stored, FOUR, checkpoint=checkpoint, callbacks=(breaking(kind, lap),), **settings)
+            select(place, FOUR, checkpoint=checkpoint, callbacks=(breaking(kind, lap),), **settings)
         events: list[Event] = []
-        resumed = select(stored, FOUR, checkpoint=checkpoint, resume=True, callbacks=(events.append,), **settings)
-    assert bits(resumed) == bits(unbroken[sample_rows])
+        resumed = select(place, FOUR, checkpoint=checkpoint, resume=True, callbacks=(events.append,), **settings)
+    assert bits(resumed) == bits(unbroken(missing, sample_rows))
     assert not any(isinstance(event, PilotDone) for event in events)
 
 
@@ -451,12 +527,12 @@ with dask.config.set({"gmmdask.checkpoint-interval": 0}):
 
 
 def test_killed_between_passes_and_resumed_it_ends_in_the_same_bits(
-    stored: str, tmp_path: Path, unbroken: dict[int | None, Selection]
+    stored: str, tmp_path: Path, unbroken: Unbroken
 ) -> None:
     checkpoint = tmp_path / "select.ckpt"
     killed = subprocess.run([sys.executable, "-c", KILLED, stored, str(checkpoint)], check=False)
     assert killed.returncode == -signal.SIGKILL
-    expected = bits(unbroken[800])
+    expected = bits(unbroken("error", 800))
     for _ in ("where it was killed", "at its end"):
         assert bits(select(stored, FOUR, checkpoint=checkpoint, resume=True, **QUICK)) == expected
 
@@ -466,6 +542,8 @@ def test_a_checkpoint_of_other_candidates_is_refused(stored: str, tmp_path: Path
     select(stored, (1, 2), checkpoint=checkpoint, max_iter=1, tol=0, **QUICK)
     with pytest.raises(ValueError, match=r"fit of other settings .*candidates"):
         select(stored, (1, 3), checkpoint=checkpoint, resume=True, **QUICK)
+    with pytest.raises(ValueError, match=r"fit of other settings .*missing"):
+        select(stored, (1, 2), checkpoint=checkpoint, resume=True, missing="em", **QUICK)
     with pytest.raises(FileExistsError):
         select(stored, (1, 2), checkpoint=checkpoint, **QUICK)
     assert select(stored, (1, 2), checkpoint=checkpoint, resume=True, max_iter=3, **QUICK).best_.n_components == 2
@@ -474,20 +552,21 @@ def test_a_checkpoint_of_other_candidates_is_refused(stored: str, tmp_path: Path
 # --- refusals ---------------------------------------------------------------------------------------------------
 
 
-def planned(limit: int | None, *counts: int) -> int:
+def planned(missing: str, limit: int | None, *counts: int) -> int:
     """Peak bytes of full mixtures of 10 million rows of 20 features, with so many components."""
     source = ArraySource(np.lib.stride_tricks.as_strided(np.zeros(20), (10**7, 20), (0, 8)))
-    known = {"init_params": "kmeans", "tol": 1e-4, "max_iter": 9, "accelerate": "auto", "memory_limit": limit}
-    return plan_fit(source, settings_of(source, pairs_of(counts, "full"), known), Threads(1))[1].peak
+    like = GaussianMixture(memory_limit=limit, missing=missing)
+    return plan_fit(source, settings_of(source, pairs_of(counts, "full"), like), Threads(1))[1].peak
 
 
-def test_memory_is_that_of_all_candidates_together_and_refused_with_what_would_do() -> None:
-    one, many = planned(None, 40), planned(None, *range(2, 41))
+@pytest.mark.parametrize("missing", DATA)
+def test_memory_is_that_of_all_candidates_together_and_refused_with_what_would_do(missing: str) -> None:
+    one, many = planned(missing, None, 40), planned(missing, None, *range(2, 41))
     assert one < many < 40 * one
     with pytest.raises(DataError, match=r"memory_limit=160,000,000.* [Aa]llow memory_limit=[\d,]+") as refused:
-        planned(160_000_000, *range(2, 41))
+        planned(missing, 160_000_000, *range(2, 41))
     least = int(str(refused.value).rpartition("memory_limit=")[2].split(" ")[0].strip(".,").replace(",", ""))
-    assert 160_000_000 < planned(least, *range(2, 41)) <= least
+    assert 160_000_000 < planned(missing, least, *range(2, 41)) <= least
 
 
 @pytest.mark.parametrize(
@@ -499,6 +578,10 @@ def test_memory_is_that_of_all_candidates_together_and_refused_with_what_would_d
         ({"covariance_types": ("full", "square")}, r"covariance_types=\['full', 'square'\]: expected one or more of"),
         ({"covariance_types": ()}, "covariance_types="),
         ({"resume": True}, "resume=True needs the checkpoint"),
+        ({"missing": "em", "noise": True}, "noise=True has a density of whole rows only"),
+        ({"weight_concentration": 0.5}, r"weight_concentration=0\.5: expected a number of at least 1"),
+        ({"refine": "merge"}, "refine"),
+        ({"data": DATA["em"]}, r"NaN.*missing='em' \(--missing em\)"),
         ({"n_init": 0}, "n_init"),
         ({"accelerate": "warp"}, "accelerate"),
         ({"components": (2, 9000)}, "n_components = 9000"),
@@ -522,7 +605,7 @@ def command(*arguments: object, code: int = 0) -> Result:
     return result
 
 
-def test_the_command_writes_model_and_table(stored: str, tmp_path: Path, unbroken: dict[int | None, Selection]) -> None:
+def test_the_command_writes_model_and_table(stored: str, tmp_path: Path, unbroken: Unbroken) -> None:
     model, table, checkpoint = tmp_path / "best.gmm", tmp_path / "table.json", tmp_path / "c.ckpt"
     asked = (stored, "--components", "1:3,4", "--n-init", 1, "--sample-rows", 800, "--seed", 3, "-o", model)
     told = command(*asked, "--table", table, "--checkpoint", checkpoint)
@@ -533,12 +616,24 @@ def test_the_command_writes_model_and_table(stored: str, tmp_path: Path, unbroke
     written = json.loads(table.read_text())
     assert written["choices"]["one_standard_error"]["components"] == 3
     assert len(written["table"]) == 4
-    known = unbroken[800]
+    known = unbroken("error", 800)
     assert load_model(model).mixture.means.tobytes() == known.best_.means_.tobytes()
     as_json = command(*asked, "--checkpoint", checkpoint, "--resume", "--log-format", "json")
     assert json.loads(as_json.stdout)["table"] == json.loads(json.dumps(known.table_))
     command(*asked, code=3)
     command(*asked, "--overwrite", "--require-convergence", "--max-iter", 1, code=4)
+
+
+def test_the_command_takes_gaps_a_prior_of_weights_and_moves(places: dict[str, str], tmp_path: Path) -> None:
+    settings = {"missing": "em", "weight_concentration": 2.0, "refine": "split-merge"}
+    options = [text for name, value in settings.items() for text in (f"--{name.replace('_', '-')}", value)]
+    asked = (places["em"], "--components", "2,3", "--n-init", 1, "--sample-rows", 800, "--seed", 3, *options)
+    command(*asked, "-o", tmp_path / "m.gmm")
+    told = load_model(tmp_path / "m.gmm")
+    known = select(places["em"], (2, 3), **QUICK, **settings).best_
+    assert told.mixture.means.tobytes() == known.means_.tobytes()
+    assert {name: told.provenance["settings"][name] for name in settings} == settings
+    command(*asked, "--noise", "-o", tmp_path / "other.gmm", code=3)
 
 
 def test_the_command_takes_a_job_file_and_says_what_it_would_take(stored: str, tmp_path: Path) -> None:
