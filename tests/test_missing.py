@@ -14,13 +14,15 @@ import zarr
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import entr
 
 from gmmdask import GaussianMixture, patterns, unknown
 from gmmdask.algorithms import Algorithm, Batch, Beginning, Gradient, Incremental, Squarem, Stochastic
+from gmmdask.ambiguity import Ambiguity
 from gmmdask.cli import main
 from gmmdask.covariance import FAMILIES
 from gmmdask.covariance._base import Array
-from gmmdask.estep import incomplete_stats
+from gmmdask.estep import EStep, ESteps, incomplete_stats
 from gmmdask.execution import Threads, one_thread
 from gmmdask.fit import advance
 from gmmdask.frame import Conjugate, Frame, Prior
@@ -35,7 +37,7 @@ from gmmdask.run import Run
 from gmmdask.selfcheck import ChangedData, Expected
 from gmmdask.sources import ArraySource, DataError
 from gmmdask.stats import Layout
-from gmmdask.task import Data, cut_blocks
+from gmmdask.task import Block, Data, cut_blocks
 from gmmdask.testing import reference
 from gmmdask.testing.contracts import AlgorithmTests
 from gmmdask.testing.contracts.algorithm import PLAN, bits
@@ -514,6 +516,20 @@ def test_predictions_go_by_what_is_there(model: GaussianMixture, rows: Array) ->
     assert model.score_samples(nothing)[0] == pytest.approx(0, abs=1e-12)
     np.testing.assert_allclose(model.predict_proba(nothing)[0], model.weights_, atol=1e-12)
     np.testing.assert_allclose(model.impute(nothing)[0], model.weights_ @ model.means_, rtol=1e-10)
+
+
+def test_criteria_go_by_labels_and_by_what_is_there(model: GaussianMixture, rows: Array) -> None:
+    """And not by the uncertainty of what is missing, which the entropy of an E-step has in it."""
+    resp, density, _ = map(np.array, zip(*by_hand(model, rows), strict=True))
+    weights, frame = 1.0 + np.arange(len(rows)) % 4, Frame.by_feature(model.mixture_.family, SHIFT, SCALES**2)
+    steps = ((frame, EStep(frame.mixture_in(model.mixture_), MISSING)),)
+    blocks = [Block(rows[a : a + 25], weights[a : a + 25], a) for a in range(0, len(rows), 25)]
+    (found,), (whole,) = Ambiguity(steps, 25)(blocks).items, ESteps(steps, 25)(blocks).items
+    assert found.weight == weights.sum()
+    assert found.log_likelihood + found.weight * frame.log_det == pytest.approx(weights @ density, abs=1e-8)
+    assert found.entropy == pytest.approx(weights @ entr(resp).sum(axis=1), abs=1e-8)
+    np.testing.assert_allclose(found.mass, weights @ resp, rtol=1e-9)
+    assert abs(whole.entropy - found.entropy) > 1
 
 
 def test_they_are_lazy_for_stored_rows(model: GaussianMixture, rows: Array, tmp_path: Path) -> None:

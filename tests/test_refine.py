@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gmmdask import GaussianMixture, match
+from gmmdask import GaussianMixture, match, select
 from gmmdask.covariance import FAMILIES
+from gmmdask.mixture import Mixture
 from gmmdask.outcome import ComponentsMoved, Event, MovesDone, PassDone
 from gmmdask.synthetic import random_mixture
+from gmmdask.testing.strategies import with_gaps
 
 MIDDLES = np.array([[0.0, 0, 0], [9, 0, 0], [0, 9, 0], [0, 0, 9]])
 # two of the means share the first cluster, one lies between the second and the third
@@ -113,6 +115,28 @@ def test_components_that_collapse_end_no_fit() -> None:
     rows = np.concatenate([rng.normal(size=(200, 2)), np.repeat(rng.normal(size=(3, 2)) + 8, 20, axis=0)])
     model, _ = fit(rows, k=4, reg_covar=0, means_init=[[0, 0], [1, 1], [-1, 0], [8, 8]], max_iter=20)
     assert np.isfinite(model.lower_bound_)
+
+
+@pytest.mark.parametrize(("sample_rows", "missing"), [(None, "error"), (900, "em")])
+def test_candidates_of_a_selection_are_moved_too(
+    sample_rows: int | None, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_of(2000)
+    if missing == "em":
+        rows = with_gaps(np.random.default_rng(1), rows, 0.1)
+    bad = Mixture("full", np.full(4, 0.25), BAD, np.array([np.eye(3)] * 4))
+    monkeypatch.setattr(
+        "gmmdask.candidates.best_start", lambda start, n, seed, ground, *_, **__: ground.frame.mixture_in(bad)
+    )
+    common: dict[str, Any] = {"random_state": 0, "sample_rows": sample_rows, "missing": missing}
+    told: list[Event] = []
+    stuck = select(rows, (4,), **common).best_
+    found = select(rows, (4,), **common, refine="split-merge", callbacks=(told.append,)).best_
+    assert found.lower_bound_ > stuck.lower_bound_ + 0.1
+    (done,) = (event for event in told if isinstance(event, MovesDone))
+    (stage,) = (stage for stage in found.provenance_["stages"] if stage["stage"] == "split-merge")
+    assert (done.run, stage["run"], stage["moves"]) == ("full-4", "full-4", done.moves)
+    assert done.moves == len(moves_of(told)) >= 1
 
 
 class Interruption(Exception):
