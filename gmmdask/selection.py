@@ -49,7 +49,8 @@ class Selection:
         lower_bound, bic, aic, icl, score, score_error, behind, behind_error, state, converged. `score` is the mean log
         density of the held-out rows, nats per row; `behind` how far it is below that of the best, and its error that of
         the paired difference. BIC, AIC, ICL and the lower bound, of all rows, are None of what was dropped, all of what
-        could not start.
+        could not start. Lower bounds have the log density of a prior in them; BIC, AIC and ICL go by the log likelihood
+        alone. Where values are missing, all of these are of what is there.
     choices_ : what "one_standard_error", "bic", "icl" and "aic" take: covariance_type and components.
     best_ : a fitted GaussianMixture, the choice of one standard error, its components by descending weight.
     models_ : those of all candidates that were fitted to the end, by (covariance_type, K), if they were asked for.
@@ -114,7 +115,7 @@ def select(
     but a quarter of all at most; a third where the sample is all rows. Candidates more than three standard errors of
     the paired difference behind the best drop out, at first and after every pass. Where the sample is all rows, those
     that are left are fitted to all of them in the end. Parameters that are not explained here are those of
-    `GaussianMixture`.
+    `GaussianMixture`, and models become what they would alone.
 
     Parameters
     ----------
@@ -123,6 +124,8 @@ def select(
     n_init : starts of each candidate, on the sample.
     tol : passes of a candidate end where less is predicted to be gained, and smaller gaps of scores count as none;
         nats per row.
+    refine : "split-merge" moves components of each candidate, on the sample, before the passes.
+    noise, missing : a uniform component, or values that are missing; not both.
     accelerate : "auto" and "squarem" extrapolate the steps of EM, None does not.
     memory_limit : what all candidates together may take; refused, with the limit that would do, if they take more.
     keep_models : whether `models_` has all candidates that were fitted to the end.
