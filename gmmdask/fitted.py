@@ -154,7 +154,10 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return self._predict(X, "outlier", known.threshold(fraction))
 
     def bic(self, X: Any, *, sample_weight: Any = None) -> float:
-        """Bayesian information criterion, -2 LL + p log W, W the rows or their weight; smaller is better."""
+        """Bayesian information criterion, -2 LL + p log W, W the rows or their weight; smaller is better.
+
+        LL has no prior in it; where values are missing, it is of what is there.
+        """
         log_likelihood, weight = self._total(X, sample_weight)
         return float(-2 * log_likelihood + self.mixture_.n_parameters * np.log(weight))
 
