@@ -26,7 +26,7 @@ from gmmdask.judging import Apart, Judges, has_no_start
 from gmmdask.merging import merged
 from gmmdask.mixture import Mixture
 from gmmdask.moments import Moments
-from gmmdask.outcome import DirectionsWithoutSpread, Event, FewDistinctRows, Outcome, Reason, RunEnded
+from gmmdask.outcome import DirectionsWithoutSpread, Event, FewDistinctRows, Outcome, Reason, RunEnded, StartBegun
 from gmmdask.pilot import FirstLook
 from gmmdask.planning import set_aside
 from gmmdask.refine import refined
@@ -85,7 +85,8 @@ class Contest:
             runs = self._passes(runs, rest, apart.moments, self.judges.judged)
             self.final = {run.name: run for run in runs if is_fitted(run)}
             if not self.final:
-                raise ValueError(f"No candidate could be fitted. {runs[0].name}: {ending(runs[0]).sentence}")
+                first = next((run for run in runs if ending(run).reason is Reason.FAILED), runs[0])
+                raise ValueError(f"No candidate could be fitted. {first.name}: {ending(first).sentence}")
             if look.whole:
                 self.final = self._again(everything)
             job.check_unchanged(everything)
@@ -126,10 +127,13 @@ class Contest:
         The most components come first: every other candidate also starts from the next larger, merged.
         """
         job, larger = self.job, dict[str, Run]()
-        for start in sorted(self.settings.candidates, key=lambda start: -start.n_components):
+        order = sorted(self.settings.candidates, key=lambda start: -start.n_components)
+        for number, start in enumerate(order, 1):
             kind, known = start.covariance_type, {run.name: run for run in job.progress.runs}
-            run = known.get(name_of(start)) or self._started(start, larger.get(kind))
-            if run.name not in known:
+            run = known.get(name_of(start))
+            if run is None:
+                job.emit(StartBegun(name_of(start), number, len(order)))
+                run = self._started(start, larger.get(kind))
                 self._keep((run,))
                 job.save()
             if not has_no_start(run):

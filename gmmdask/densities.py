@@ -16,7 +16,9 @@ from gmmdask.stats import Stats
 from gmmdask.task import Block
 
 SHOWN_NAMES = 5
-REMEDY = "A model with missing='em' (--missing em) takes NaN for a missing value."
+REMEDY = (
+    "Predictions, scores and reports by missing='em' (--missing em) take NaN for a missing value; statistics do not."
+)
 
 
 def check_features(mixture: Mixture, source: Source) -> None:

@@ -49,7 +49,9 @@ class Finding:
 Worker = dict[str, Any]  # what a process says of itself: versions, blas, and on a worker threads and memory
 
 
-def examine(executor: Executor, source: Source | None = None, settings: Settings | None = None) -> Iterator[Finding]:
+def examine(
+    executor: Executor, source: Source | None = None, settings: Settings | None = None, missing: bool = False
+) -> Iterator[Finding]:
     """All findings, the cheap ones first.
 
     Parameters
@@ -57,6 +59,7 @@ def examine(executor: Executor, source: Source | None = None, settings: Settings
     executor : not entered; of a cluster, no fit could use it where packages are missing.
     source : None for a look at the machines alone.
     settings : of the fit that is planned; None checks no memory.
+    missing : whether NaN is a missing value, and nothing to be changed.
     """
     client = getattr(executor, "client", None)
     here, workers = of_process(), {}
@@ -75,7 +78,7 @@ def examine(executor: Executor, source: Source | None = None, settings: Settings
             executor.deliver(source.entrusted.parcel)
         yield readable(source, client.run(reads, source, workers=list(workers), on_error="return"))
     yield layout(source, sum(told["threads"] for told in workers.values()) or executor.tasks_at_once)
-    yield from rows(source)
+    yield from rows(source, missing)
     if settings is not None:
         yield memory(source, settings, executor, workers)
 
@@ -205,7 +208,7 @@ def layout(source: Source, at_once: int) -> Finding:
     return Finding("chunks", Verdict.ADVICE if todo else Verdict.FINE, found, " ".join(todo))
 
 
-def rows(source: Source) -> Iterator[Finding]:
+def rows(source: Source, missing: bool = False) -> Iterator[Finding]:
     """How fast rows from all over the data are read, what another codec would do, and in which order they are."""
     chunks = len(source.edges) - 1
     chosen = np.unique(np.linspace(0, chunks - 1, min(PLACES, chunks)).astype(int))
@@ -225,7 +228,7 @@ def rows(source: Source) -> Iterator[Finding]:
     yield Finding("reading", Verdict.FINE, f"{told}: {size / rate:,.0f} s a pass")
     if source.fingerprint()["kind"] == "zarr":
         yield codecs(source, pieces)
-    yield order(source, pieces)
+    yield order(source, pieces, missing)
 
 
 def codecs(source: Source, pieces: Mapping[int, np.ndarray]) -> Finding:
@@ -248,7 +251,7 @@ def codecs(source: Source, pieces: Mapping[int, np.ndarray]) -> Finding:
     return Finding("codec", Verdict.ADVICE if slow else Verdict.FINE, found, todo)
 
 
-def order(source: Source, pieces: Mapping[int, np.ndarray]) -> Finding:
+def order(source: Source, pieces: Mapping[int, np.ndarray], missing: bool) -> Finding:
     """Whether rows that were looked at are finite, and in random order."""
     size = max(2, min(max(map(len, pieces.values())) // 4, 4096))
 
@@ -256,10 +259,11 @@ def order(source: Source, pieces: Mapping[int, np.ndarray]) -> Finding:
         for chunk, piece in sorted(pieces.items()):
             yield from cut_blocks([piece[: max(size, len(piece) // size * size)]], int(source.edges[chunk]), size)
 
-    seen: Findings = Pilot(source.d, np.dtype(np.float64), 0, 0)(blocks())
+    seen: Findings = Pilot(source.d, np.dtype(np.float64), 0, 0, missing=missing)(blocks())
     if seen.n_bad:
-        found = f"NaN or infinity in {seen.n_bad:,} of the rows that were looked at, the first is row {seen.first_bad}"
-        return Finding("rows", Verdict.CHANGE, found, f"Drop or impute these rows first. {REMEDY}")
+        what, remedy = ("infinity", "") if missing else ("NaN or infinity", f" {REMEDY}")
+        found = f"{what} in {seen.n_bad:,} of the rows that were looked at, the first is row {seen.first_bad}"
+        return Finding("rows", Verdict.CHANGE, found, f"Drop or impute these rows first.{remedy}")
     times = f"means of {seen.blocks} blocks vary {seen.order_ratio:.2g} times as much as shuffled rows' would"
     if seen.is_sorted:
         todo = "Passes do not mind, and mini-batches mix parts of the data; streams learn best from rows shuffled once."

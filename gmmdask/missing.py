@@ -36,7 +36,7 @@ class Marginal:
 
     def __init__(self, mixture: Mixture, cutter: Cutter, counted: int = 0) -> None:
         if mixture.noise is not None:
-            raise ValueError("noise has a density of whole rows only: noise=True and missing='em' exclude each other.")
+            raise ValueError("a mixture with noise has densities of whole rows only: none may be missing.")
         self.mixture, self.cutter, family = mixture, cutter, mixture.family
         k = counted or mixture.n_components
         layout = Layout(mixture.covariance_type, mixture.n_components, mixture.d, cutter.frame.digest)

@@ -68,6 +68,14 @@ class RowsSorted(Event):
 
 
 @dataclass(frozen=True)
+class StartBegun(Event):
+    """A candidate's start is looked for on the sample: the `number`th of so many."""
+
+    number: int
+    of: int
+
+
+@dataclass(frozen=True)
 class StartChosen(Event):
     """A start was chosen among several on the sample by `score` (nats per row, on held-out rows if there are any).
 

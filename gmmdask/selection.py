@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from gmmdask.sources.weights import weighted
 from gmmdask.start import Start
 from gmmdask.verbose import teller
 
+MOST = 1000  # numbers of components, each with a start of its own
 TOL = 1e-4  # nats per row: candidates are told apart by less than what a fit alone has to gain when it ends
 SHOWN = (
     "covariance_type",
@@ -164,7 +166,10 @@ def select(
 def pairs_of(components: int | Iterable[int], covariance_types: str | Iterable[str]) -> list[tuple[str, int]]:
     """Covariance types and numbers of components of all candidates; ValueError if they are none."""
     kinds = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
-    counts = [components] if isinstance(components, int) else list(components)
+    given = components if isinstance(components, Iterable) else (components,)
+    counts = list(islice(given, MOST + 1))
+    if len(counts) > MOST:
+        raise ValueError(f"components: more than {MOST:,} of them. Choose fewer, such as range(2, 41).")
     unknown = [kind for kind in kinds if kind not in FAMILIES]
     if unknown or not kinds:
         raise ValueError(f"covariance_types={kinds!r}: expected one or more of {', '.join(FAMILIES)}.")

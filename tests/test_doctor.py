@@ -192,6 +192,7 @@ def test_rows_that_no_fit_takes_are_found(tmp_path: Path) -> None:
     values[3210, 1] = np.nan
     finding = told(3, stored(tmp_path, values))["rows"]
     assert "the first is row 3210" in finding["found"]
+    assert "random order" in told(0, stored(tmp_path, values, "gaps.zarr"), "--missing", "em")["rows"]["found"]
     assert "no such file" in told(3, tmp_path / "nothing.zarr")["data"]["found"]
     path = stored(tmp_path, rows(4000), "cut.zarr")
     (path / "c" / "0" / "0").write_bytes(b"cut")

@@ -184,6 +184,31 @@ def test_convergence_shows_the_history():
     np.testing.assert_array_equal(line.get_ydata(), [-1.0 / (i + 1) for i in range(5)])
 
 
+BAD = {
+    "a feature that is not there": (
+        lambda rows, m: pairs(rows, m, [0, 7]),
+        r"features=\[0, 7\]: expected some of",
+    ),
+    "no feature": (lambda rows, m: pairs(rows, m, []), r"features=\[\]"),
+    "one feature only": (lambda rows, m: plot.ellipses(fitted(2, 1)[2]), r"features=\[0, 1\]: expected some of 0 to 0"),
+    "rows of another width": (
+        lambda rows, m: plot.marginals(rows[:, :1], m),
+        r"rows of shape \(400, 1\): expected \(n, 2\)",
+    ),
+    "no rows": (lambda rows, m: plot.scatter(rows[:0], None, m), r"rows of shape \(0, 2\)"),
+    "too few labels": (lambda rows, m: plot.scatter(rows, np.zeros(3, int), m), "3 labels of 400 rows"),
+    "too few names": (lambda rows, m: plot.marginals(rows, m, names=["a"]), "1 names: there is none for feature 1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_drawn_is_told(name):
+    draw, words = BAD[name]
+    rows, _, mixture = fitted(2, 2)
+    with pytest.raises(ValueError, match=words):
+        draw(rows, mixture)
+
+
 def test_convergence_keeps_other_runs_in_the_background():
     best, other = convergence([{"lap": 1, "lower_bound": -1.0}], others={"start 1": [-3.0, -2.0]}).lines[::-1]
     assert best.get_zorder() > other.get_zorder()

@@ -577,6 +577,8 @@ def test_memory_is_that_of_all_candidates_together_and_refused_with_what_would_d
         ({"components": ()}, r"components=\[\]: expected whole numbers from 1"),
         ({"components": (0, 2)}, r"components=\[0, 2\]"),
         ({"components": (2.5,)}, r"components=\[2\.5\]"),
+        ({"components": None}, r"components=\[None\]"),
+        ({"components": range(2, 10**9)}, "components: more than 1,000 of them"),
         ({"covariance_types": ("full", "square")}, r"covariance_types=\['full', 'square'\]: expected one or more of"),
         ({"covariance_types": ()}, "covariance_types="),
         ({"resume": True}, "resume=True needs the checkpoint"),

@@ -23,6 +23,7 @@ from gmmdask.outcome import (
     PassDone,
     Published,
     RowsWritten,
+    StartBegun,
     StepDone,
 )
 
@@ -73,7 +74,7 @@ class Reporter:
         elif self.live is not None:
             if isinstance(event, PassDone):
                 self.live.update(self.line, description=f"{sentence(event, self.max_iter)}, next pass under way")
-            elif isinstance(event, StepDone | Published | RowsWritten):
+            elif isinstance(event, StepDone | Published | RowsWritten | StartBegun):
                 self.live.update(self.line, description=sentence(event, self.max_iter))
             elif not isinstance(event, CheckpointWritten):
                 self.console.print(sentence(event, self.max_iter), highlight=False)

@@ -28,6 +28,7 @@ from gmmdask.outcome import (
     RowsSorted,
     RowsWritten,
     RunEnded,
+    StartBegun,
     StartChosen,
     StartedOver,
     StepDone,
@@ -114,6 +115,7 @@ SENTENCES: dict[type[Event], Callable[[Any], str]] = {
         f"rows are not in random order (means of blocks vary {e.ratio:.0f} times as much as shuffled rows' would): "
         "mini-batches mix parts of the data, passes do not mind"
     ),
+    StartBegun: lambda e: f"{e.run}: starting on the sample ({e.number}/{e.of})",
     StartChosen: start_chosen,
     CandidatesDrawn: lambda e: (
         f"k-means||: round {e.round}/{e.rounds}, {e.candidates} candidates (mean squared distance {e.cost:.3g} before "

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from gmmdask.cli._fit_options import missing
 from gmmdask.cli._job_file import job_file
 from gmmdask.cli._options import COVARIANCE, how_to_read, log_format, open_data, open_where, where_to_run
 
@@ -16,6 +17,7 @@ COLOURS = {"fine": "green", "advice": "yellow", "change": "red"}
 @click.option("-k", "--components", type=click.IntRange(1), help="Of the fit whose memory is checked.")
 @click.option("--covariance", default="full", type=COVARIANCE, show_default=True, help="full, tied, diag or spherical.")
 @click.option("--memory-limit", help="Of that fit, such as 1GB.")
+@missing
 @how_to_read
 @where_to_run
 @log_format
@@ -36,7 +38,7 @@ def command(data: str | None, **options: Any) -> None:
     settings = None if options["components"] is None else settings_of(options)
     executor = open_where(options)
     try:
-        found += examine(executor, source, settings)
+        found += examine(executor, source, settings, options["missing"] == "em")
     finally:
         executor.__exit__(None, None, None)
     told(found, options["log_format"])
@@ -55,7 +57,8 @@ def settings_of(options: dict[str, Any]) -> Any:
 
     start = Start(options["covariance"], options["components"], "kmeans")
     kernel = fast_kernel(setting("kernel"))
-    return Settings(start, Batch(), memory_limit=bytes_of(options["memory_limit"]), kernel=kernel, cache="auto")
+    known = {"kernel": kernel, "cache": "auto", "missing": options["missing"]}
+    return Settings(start, Batch(), memory_limit=bytes_of(options["memory_limit"]), **known)
 
 
 def told(found: list[Any], form: str) -> None:

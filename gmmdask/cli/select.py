@@ -27,6 +27,8 @@ from gmmdask.cli._options import (
     where_to_run,
 )
 
+MOST = 1000  # as `select` has it, which takes a second to load
+
 
 class Counts(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """Numbers and ranges between commas: 2:40 is 2 to 40."""
@@ -41,7 +43,10 @@ class Counts(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             first, colon, last = part.strip().partition(":")
             if not first.isdecimal() or (colon and not last.isdecimal()):
                 self.fail(f"{value!r}: expected numbers such as 2,3,5, or a range such as 2:40.", param, ctx)
-            found += range(int(first), int(last or first) + 1)
+            more = range(int(first), int(last or first) + 1)
+            if len(more) > MOST:
+                self.fail(f"{value!r}: {len(more):,} numbers, expected {MOST:,} at most.", param, ctx)
+            found += more
         if not found or min(found) < 1:
             self.fail(f"{value!r} names no numbers from 1 on.", param, ctx)
         return tuple(sorted(set(found)))

@@ -8,7 +8,8 @@ import numpy as np
 from gmmdask.covariance._base import Array
 from gmmdask.matching import mixture_of
 from gmmdask.mixture import Mixture
-from gmmdask.plot.pictures import HISTOGRAM_ROWS, draw_marginal, ellipses, marginal, reach, telling_features, thinned
+from gmmdask.plot.pictures import HISTOGRAM_ROWS, draw_marginal, ellipses, reach
+from gmmdask.plot.shown import check_features, marginal, table, telling_features, thinned
 from gmmdask.plot.style import INK, LEGEND_COMPONENTS, feature_name, keys, new_figure, part, tidy
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def pairs(
     axes (m, m), an array; those above the diagonal are empty.
     """
     mixture = mixture_of(mixture)
+    rows = table(rows, mixture.d)
     features = telling_features(mixture, MOST_FEATURES) if features is None else features
+    check_features(mixture, features)
     m = len(features)
     axes = new_figure(2.1 * m + 1.0, 2.0 * m + 0.6).subplots(m, m, squeeze=False) if axes is None else np.asarray(axes)
     values = np.asarray(rows[thinned(len(rows), HISTOGRAM_ROWS)][:, list(features)], dtype=np.float64)

@@ -9,6 +9,7 @@ import numpy as np
 from gmmdask.covariance._base import Array
 from gmmdask.matching import mixture_of
 from gmmdask.mixture import Mixture
+from gmmdask.plot.shown import densities, marginal, table, telling_features, thinned, with_values
 from gmmdask.plot.style import (
     INK,
     LEGEND_COMPONENTS,
@@ -36,44 +37,6 @@ GRID_POINTS = 240
 INSIDE = (0.95, 0.8, 0.6, 0.4, 0.2)  # shares of the mass that density contours hold
 
 
-def thinned(n: int, most: int) -> np.ndarray:
-    """Numbers of at most `most` of n rows, in random order: always the same for the same n."""
-    return np.random.default_rng([n, most]).permutation(n)[:most]
-
-
-def with_values(rows: np.ndarray, features: Sequence[int], most: int) -> np.ndarray:
-    """Numbers of at most `most` rows of (n, d) that lack none of the features, in random order; NaN is missing."""
-    there = np.flatnonzero(~np.isnan(rows[:, list(features)]).any(axis=1))
-    return there[thinned(len(there), most)]
-
-
-def marginal(mixture: Mixture, features: Sequence[int]) -> Mixture:
-    """The mixture of some of the features: their rows of the means, their rows and columns of the covariances."""
-    at = np.asarray(features)
-    single = (mixture.reordered([k]).dense_covariances()[0] for k in range(mixture.n_components))
-    covariances = np.stack([covariance[np.ix_(at, at)] for covariance in single])
-    noise = None if mixture.noise is None else mixture.noise.of(at)
-    return Mixture("full", mixture.weights, np.ascontiguousarray(mixture.means[:, at]), covariances, noise)
-
-
-def densities(mixture: Mixture, points: Array) -> Array:
-    """Weighted densities π_k N(x|k) of the components, (K, m), at points (m, d)."""
-    found = np.empty((mixture.n_components, len(points)))
-    for k, mean in enumerate(mixture.means):
-        white = mixture.family.whiten(mixture.root, k, (points - mean).T)
-        found[k] = np.exp(mixture.log_scale[k] - 0.5 * np.einsum("dm,dm->m", white, white))
-    return found
-
-
-def telling_features(mixture: Mixture, most: int = 2) -> tuple[int, ...]:
-    """The few features of which the means explain the largest share of the variance, in their order."""
-    mean, covariance = mixture.moments()
-    between = mixture.weights @ (mixture.means - mean) ** 2
-    variance = np.diag(covariance)
-    share = np.divide(between, variance, out=np.zeros_like(variance), where=variance > 0)
-    return tuple(int(i) for i in np.sort(np.argsort(-share, kind="stable")[:most]))
-
-
 def scatter(
     rows: np.ndarray,
     labels: np.ndarray | None,
@@ -93,6 +56,9 @@ def scatter(
     """
     ax, mixture = new_axes() if ax is None else ax, None if mixture is None else mixture_of(mixture)
     i, j = features
+    rows = table(rows, None if mixture is None else mixture.d)
+    if labels is not None and len(labels) != len(rows):
+        raise ValueError(f"{len(labels)} labels of {len(rows)} rows: expected one of each.")
     chosen = with_values(rows, features, SCATTER_ROWS)
     colour: Any = QUIET
     if labels is not None:
@@ -164,7 +130,7 @@ def marginals(
     axes : as many as there are features.
     """
     mixture = mixture_of(mixture)
-    features = range(min(mixture.d, MOST_MARGINALS)) if features is None else features
+    rows, features = table(rows, mixture.d), range(min(mixture.d, MOST_MARGINALS)) if features is None else features
     if axes is None:
         axes = panels(new_figure(*panel_size(len(features))), len(features))
     chosen = thinned(len(rows), HISTOGRAM_ROWS)

@@ -60,6 +60,8 @@ def colours(n_components: int) -> Array:
 
 def feature_name(names: Sequence[str] | None, index: int) -> str:
     """As a label: dollars are none of mathematics."""
+    if names is not None and index >= len(names):
+        raise ValueError(f"{len(names)} names: there is none for feature {index}.")
     return f"feature {index}" if names is None else str(names[index]).replace("$", r"\$")
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from gmmdask import plot
 from gmmdask.plot.matrices import certainty
 from gmmdask.plot.pairs import MOST_FEATURES
-from gmmdask.plot.pictures import MOST_MARGINALS, telling_features
+from gmmdask.plot.pictures import MOST_MARGINALS
+from gmmdask.plot.shown import telling_features
 from gmmdask.plot.style import LEGEND_COMPONENTS, new_figure, panel_size, panels
 from gmmdask.report import gaps
 from gmmdask.report.examine import expected

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import chi2
 
-from gmmdask.plot.pictures import telling_features
+from gmmdask.plot.shown import telling_features
 from gmmdask.report import gaps
 from gmmdask.report.components import INNER, OUTER, Component
 from gmmdask.report.findings import Facts

@@ -12,7 +12,7 @@ from gmmdask.covariance._base import IllDefinedCovariance
 from gmmdask.frame import Conjugate, Prior
 from gmmdask.mixture import Mixture
 from gmmdask.mstep import m_step
-from gmmdask.plot.pictures import densities
+from gmmdask.plot.shown import densities
 from gmmdask.plot.style import INK, QUALITATIVE, new_figure, tidy
 from gmmdask.testing.passes import e_step, frame_of_rows
 
