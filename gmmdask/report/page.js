@@ -26,3 +26,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+for (const box of document.querySelectorAll(".scroll")) {
+  const hint = () => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  box.addEventListener("scroll", hint, { passive: true });
+  addEventListener("resize", hint);
+  addEventListener("load", hint);
+}
