@@ -17,12 +17,17 @@ from distributed.utils import get_mp_context  # noqa: E402 - distributed asks fo
 get_mp_context().set_forkserver_preload(["distributed", "gmmdask.estimator", "gmmdask.execution.distributed"])
 
 
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    """A local S3 server, empty: all of a process share what is in its buckets, so that it is emptied in the end."""
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a local S3 server: one a process, since file systems without options are met again by all tests."""
     server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    yield endpoint
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")).close()
+    yield "http://{}:{}".format(*server.get_host_and_port())
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint(s3_server: str) -> Iterator[str]:
+    """The same, empty: all of a process share what is in its buckets, so that it is emptied in the end."""
+    yield s3_server
+    urllib.request.urlopen(urllib.request.Request(f"{s3_server}/moto-api/reset", method="POST")).close()

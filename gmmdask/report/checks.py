@@ -155,7 +155,7 @@ def shapes(facts: Facts) -> Finding | None:
     )
     todo = (
         "Take the components as groups, and densities as approximate. Transform features that are still skewed "
-        "(logarithm, arcsinh). If there are rows enough, more components follow such shapes more closely."
+        "(logarithm, arcsinh). More components follow such shapes more closely, but only where each has rows enough."
     )
     if gaps.now(facts).any():
         found += (
@@ -230,13 +230,14 @@ def scores(facts: Facts) -> Finding:
             same = "But these are the rows of the fit, so that says nothing of new ones."
             todo = "Give the report rows that the fit has not seen: gmmdask report MODEL OTHER_DATA."
             reason = "it was compared with the rows of the fit only"
-            return Finding(name, Verdict.OPEN, f"Yes. {found} {same}", todo, reason, uses)
+            return Finding(name, Verdict.OPEN, f"Not tested on others. {found} {same}", todo, reason, uses)
         words = f"No. {found} Yet these are the rows of the fit: they have changed, or the model has."
         return Finding(name, Verdict.TROUBLE, words, "Fit again.", "rows or model have changed since the fit")
     if look.trained is None and abs(off) <= DRIFT:
         found += " They are as many as those of the fit, stored otherwise: whether they are the same cannot be told."
         todo = "If they are a copy, give the report rows that the fit has not seen: gmmdask report MODEL OTHER_DATA."
-        return Finding(name, Verdict.OPEN, f"Yes. {found}", todo, "it may know no rows but those of the fit", uses)
+        words = f"Not tested on others, perhaps. {found}"
+        return Finding(name, Verdict.OPEN, words, todo, "it may know no rows but those of the fit", uses)
     if abs(moved := gaps.shift(facts)) > limit:
         words = (
             f"Not known. {found} But {gaps.otherwise(facts)}: that alone moves the mean by about {number(moved, 2)}."

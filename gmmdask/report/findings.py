@@ -106,9 +106,8 @@ def convergence(facts: Facts) -> Finding:
     words, gain = ended(outcome), outcome.get("predicted_gain")
     match outcome.get("reason"):
         case "converged":
-            return Finding(
-                name, Verdict.FINE, "Yes: it stopped by the rule that it was given, not by a limit of passes."
-            )
+            found = "Yes: it stopped by its rule. Fits may rest and climb again: see the picture of gains."
+            return Finding(name, Verdict.FINE, found)
         case "max_iter":
             verdict = Verdict.CARE if gain is not None and gain < MUCH_TO_GAIN else Verdict.TROUBLE
             todo = "Fit again with a higher --max-iter, or go on from the checkpoint with --resume and more passes."

@@ -75,9 +75,9 @@ def components(facts: Facts) -> Table:
         inner, outer = (number(float(np.sqrt(chi2.ppf(share, d)))) for share in (INNER, OUTER))
         columns += [
             Column("Certainty of labels"),
-            Column(f"50 % within ({inner})"),
-            Column(f"99 % within ({outer})"),
-            Column("From Gaussian"),
+            Column(f"50 % of its rows within (Gaussian: {inner})"),
+            Column(f"99 % within (Gaussian: {outer})"),
+            Column("Distance from Gaussian"),
         ]
     lead = (
         "A component stands out by the features in which its mean is farthest from that of all rows, in standard "
@@ -124,7 +124,7 @@ def line(component: Component, facts: Facts) -> Row:
 
 def overlap(component: Component) -> str:
     """The other one, and how much; none that is seen is none."""
-    return "none" if component.overlap < LEAST_OVERLAP else f"{component.nearest} ({component.overlap:.2f})"
+    return "none seen" if component.overlap < LEAST_OVERLAP else f"{component.nearest} ({component.overlap:.2f})"
 
 
 def means(facts: Facts) -> Table:
