@@ -19,7 +19,7 @@ get_mp_context().set_forkserver_preload(["distributed", "gmmdask.estimator", "gm
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """The address of a local S3 server: one a process, since file systems without options are met again by all tests."""
+    """The address of a local S3 server: one a process, since all tests meet file systems without options again."""
     server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     yield "http://{}:{}".format(*server.get_host_and_port())
