@@ -243,6 +243,12 @@ def verdicts(facts: Facts) -> dict[str, Verdict]:
     return {finding.check: finding.verdict for finding in findings(facts)}
 
 
+def test_the_guide_names_every_check(good):
+    guide = (Path(__file__).parents[1] / "docs" / "guides" / "trust.md").read_text()
+    for finding in findings(good):
+        assert f"| {finding.check} |" in guide
+
+
 def test_nothing_speaks_against_a_good_fit(good):
     found = findings(good)
     assert {finding.verdict for finding in found} == {Verdict.FINE}
