@@ -14,7 +14,7 @@ from gmmdask.execution import one_thread, open_executor
 from gmmdask.mixture import Mixture
 from gmmdask.model_file import Model
 from gmmdask.outcome import Outcome, Reason
-from gmmdask.predict import predict, reference_quantiles, total_score
+from gmmdask.predict import predict, reference_quantiles, totals
 from gmmdask.quantiles import Quantiles
 from gmmdask.settings import BY_NAME
 from gmmdask.sources import Source, open_source
@@ -118,15 +118,15 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self._predict(X, "imputed")
 
-    def _total(self, X: Any, sample_weight: Any, scheduler: Any = None) -> tuple[float, float]:
-        """Log likelihood of the rows, nats, and their weight."""
+    def _totals(self, X: Any, sample_weight: Any, scheduler: Any = None, whats: tuple[str, ...] = ("score",)) -> Any:
+        """Log likelihood of the rows, nats, and their weight; between the two, what else is asked for."""
         source = weighted(self._open(X), sample_weight)
         with open_executor(scheduler) as executor:
-            return total_score(self.mixture_, source, executor, self._gaps)
+            return totals(self.mixture_, source, executor, self._gaps, whats)
 
     def score(self, X: Any, y: Any = None, *, sample_weight: Any = None, scheduler: Any = None) -> float:
         """Mean log density of the rows, nats per row (or unit of weight), by one pass."""
-        log_likelihood, weight = self._total(X, sample_weight, scheduler)
+        log_likelihood, weight = self._totals(X, sample_weight, scheduler)
         return log_likelihood / weight
 
     def outliers(self, X: Any, fraction: float = 0.01, *, reference: Any = None, scheduler: Any = None) -> Any:
@@ -158,12 +158,20 @@ class FittedMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
         LL has no prior in it; where values are missing, it is of what is there.
         """
-        log_likelihood, weight = self._total(X, sample_weight)
+        log_likelihood, weight = self._totals(X, sample_weight)
         return float(-2 * log_likelihood + self.mixture_.n_parameters * np.log(weight))
+
+    def icl(self, X: Any, *, sample_weight: Any = None) -> float:
+        """Integrated completed likelihood, BIC + 2 EN, EN the entropy of the posteriors; smaller is better.
+
+        It counts against a mixture that its components overlap (Biernacki, Celeux and Govaert 2000).
+        """
+        log_likelihood, entropy, weight = self._totals(X, sample_weight, whats=("score", "entropy"))
+        return float(-2 * log_likelihood + self.mixture_.n_parameters * np.log(weight) + 2 * entropy)
 
     def aic(self, X: Any, *, sample_weight: Any = None) -> float:
         """Akaike information criterion, -2 LL + 2 p; smaller is better."""
-        return -2 * self._total(X, sample_weight)[0] + 2 * self.mixture_.n_parameters
+        return -2 * self._totals(X, sample_weight)[0] + 2 * self.mixture_.n_parameters
 
     def statistics(self, X: Any, *, sample_weight: Any = None, scheduler: Any = None) -> Statistics:
         """Sufficient statistics of the rows at this mixture, by one pass: they add, and are kept instead of rows."""

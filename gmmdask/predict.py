@@ -10,6 +10,7 @@ import dask.array
 import numpy as np
 from dask._task_spec import Task
 from dask.highlevelgraph import HighLevelGraph
+from scipy.special import entr
 
 from gmmdask.densities import Incomplete, LogJoint, check_features
 from gmmdask.execution import Executor, Threads, one_thread
@@ -35,10 +36,10 @@ class Prediction:
 
     Parameters
     ----------
-    what : {"labels", "proba", "score", "outlier", "imputed"}
+    what : {"labels", "proba", "score", "outlier", "imputed", "entropy"}
         Most probable component (-1 for noise), posterior probabilities (K,), which leave that of the noise, log density
-        in nats, whether it is below `threshold`, or the row itself (d,) with expected values in the place of missing
-        ones.
+        in nats, whether it is below `threshold`, the row itself (d,) with expected values in the place of missing ones,
+        or the entropy of the posterior probabilities, that of the noise among them, in nats.
     missing : whether NaN is a missing value; "imputed" takes it for one anyhow.
     stored : dtype of the rows.
     """
@@ -92,6 +93,7 @@ class Evaluator:
         self.predictions, self.log_det = predictions, frame.log_det
         whats = {prediction.what for prediction in predictions}
         self.labels, self.soft = "labels" in whats, bool(whats - {"labels", "imputed"})
+        self.entropy = "entropy" in whats
         self.log_joint: LogJoint | Incomplete
         known = frame.mixture_in(first.mixture), first.block_rows, name
         if first.gaps:
@@ -108,6 +110,8 @@ class Evaluator:
         if self.soft:
             found["score"] = soft_assignment(joint) + self.log_det
             found["proba"] = joint[: self.k].T
+        if self.entropy:
+            found["entropy"] = entr(joint).sum(axis=0)
         return [
             found["score"] < prediction.threshold if prediction.what == "outlier" else found[prediction.what]
             for prediction in self.predictions
@@ -174,7 +178,15 @@ def predict_rows(prediction: Prediction, source: Source, start: int, stop: int) 
 
 
 def total_score(mixture: Mixture, source: Source, executor: Executor, missing: bool = False) -> tuple[float, float]:
-    """Σ w log p(x) over all rows, in nats, and W = Σ w, by one pass.
+    """Σ w log p(x) over all rows, in nats, and W = Σ w; see `totals`."""
+    total, weight = totals(mixture, source, executor, missing)
+    return total, weight
+
+
+def totals(
+    mixture: Mixture, source: Source, executor: Executor, missing: bool = False, whats: tuple[str, ...] = ("score",)
+) -> list[float]:
+    """Σ w v over all rows of each value v, log densities by default (nats), and W = Σ w, by one pass.
 
     Raises
     ------
@@ -182,27 +194,29 @@ def total_score(mixture: Mixture, source: Source, executor: Executor, missing: b
         If a row holds infinity, or NaN that is no `missing` value, or no row has weight.
     """
     check_features(mixture, source)
-    prediction = Prediction(mixture, "score", missing=missing)
+    predictions = tuple(Prediction(mixture, what, missing=missing) for what in whats)
     with one_thread():
-        data = _data(source, prediction, executor)
-        total, weight = data.sums(Score(prediction, source.name)).tolist()
-    if not weight:
+        found: list[float] = _data(source, predictions[0], executor).sums(Score(predictions, source.name)).tolist()
+    if not found[-1]:
         raise no_weight(source)
-    return total, weight
+    return found
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """The work of a scoring pass: log densities and weights add, (2,)."""
+    """The work of a scoring pass: values of each prediction and weights add."""
 
-    prediction: Prediction
+    predictions: tuple[Prediction, ...]
     name: str
 
     def __call__(self, blocks: Iterable[Block]) -> np.ndarray:
-        evaluate, found = Evaluator((self.prediction,), self.name), np.zeros(2)
+        evaluate, found = Evaluator(self.predictions, self.name), np.zeros(len(self.predictions) + 1)
         for block in blocks:
-            values, weights = evaluate(block)[0], block.weights
-            found += (values.sum(), len(values)) if weights is None else (weights @ values, weights.sum())
+            each, weights = evaluate(block), block.weights
+            if weights is None:
+                found += [*(values.sum() for values in each), len(block.rows)]
+            else:
+                found += [*(weights @ values for values in each), weights.sum()]
         return found
 
 

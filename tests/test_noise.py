@@ -13,6 +13,7 @@ import zarr
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import entr
 
 from gmmdask import GaussianMixture, Statistics, match, select
 from gmmdask.algorithms import Algorithm, Batch, Beginning, Gradient, Incremental, Riemannian, Squarem, Stochastic
@@ -340,6 +341,8 @@ def test_predictions_are_those_of_the_formula(model: GaussianMixture) -> None:
     assert model.score_samples(far)[0] == pytest.approx(np.log(model.noise_weight_) + mixture.noise.log_density)
     likelihood, n = model.score(ROWS) * len(ROWS), len(ROWS)
     assert model.bic(ROWS) == pytest.approx(-2 * likelihood + (2 + 1 + 6 + 9) * np.log(n))
+    assert model.icl(ROWS) == pytest.approx(model.bic(ROWS) + 2 * entr(posterior).sum())
+    assert model.icl(ROWS, sample_weight=np.full(n, 2.0)) > model.icl(ROWS)
     lazy = dask.array.from_array(ROWS, chunks=(700, 2))
     assert model.predict(lazy).compute().tolist() == model.predict(ROWS).tolist()
     assert model.predict_proba(lazy).compute().tobytes() == model.predict_proba(ROWS).tobytes()

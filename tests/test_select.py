@@ -312,6 +312,7 @@ def assert_models_are_as_told(found: Selection, rows: np.ndarray) -> None:
         proba = model.predict_proba(rows)
         entropy = -np.sum(proba[proba > 0] * np.log(proba[proba > 0]))
         assert row["icl"] == pytest.approx(row["bic"] + 2 * entropy, abs=1e-6 * len(rows))
+        assert model.icl(rows) == pytest.approx(row["icl"], rel=1e-12)
         log_prior = (model.weight_concentration - 1) * np.log(model.weights_).sum()
         assert row["lower_bound"] == pytest.approx(model.score(rows) + log_prior / len(rows), rel=1e-12)
         assert model.converged_ == row["converged"]
