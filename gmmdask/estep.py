@@ -72,6 +72,7 @@ class Together:
         return lambda: kernel.stats
 
     def add(self, rows: np.ndarray, weights: Array | None) -> None:
+        """Adds a block of rows (b, d), in data units, with weights (b,) or None."""
         features = self.features.enter(rows)
         if any(kernel.needs_quadratic for kernel in self.kernels):
             self.features.quadratic(features)

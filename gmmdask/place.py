@@ -83,6 +83,7 @@ class Place:
         return system, path
 
     def exists(self) -> bool:
+        """Whether there is a file now."""
         if self.local is not None:
             return self.local.exists()
         with reaching(self):

@@ -36,6 +36,7 @@ class Drawing:
 
 
 def drawn(title: str, alt: str, caption: str, ax: Any, wide: bool = False) -> Drawing:
+    """What axes show, with the words for it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in another script: the table has it
         text = plot.svg(ax)
